@@ -1,0 +1,63 @@
+// A caching allocator per device: freed blocks are kept and reused, so that a loop over equal shapes allocates once.
+// Blocks are rounded to 512 B below 1 MiB and to 2 MiB above; a cached block serves a request when it is at most
+// min(2 * size, size + 4 MiB) large (best fit). Above the cache limit the least recently freed blocks are released.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/device.h"
+
+namespace sana {
+
+// A block of memory. Its deleter returns it to where it came from (the cache, a file mapping, a library).
+class Storage {
+public:
+    Storage(void* data, int64_t bytes, Device device) : data_(data), bytes_(bytes), device_(device) {}
+    virtual ~Storage() = default;
+    Storage(const Storage&) = delete;
+    Storage& operator=(const Storage&) = delete;
+
+    std::byte* data() const { return static_cast<std::byte*>(data_); }
+    int64_t bytes() const { return bytes_; }
+    Device device() const { return device_; }
+
+    // Something a backend derived from the block's constant contents (packed weights). Freed with the block.
+    std::shared_ptr<void> derived;
+
+private:
+    void* data_;
+    int64_t bytes_;
+    Device device_;
+};
+
+using StoragePtr = std::shared_ptr<Storage>;
+
+// Uninitialised memory, aligned to 64 bytes. Throws Error when there is none, naming the size and what is in use.
+StoragePtr allocate(int64_t bytes, Device device);
+
+struct MemoryStatistics {
+    int64_t active = 0;              // bytes held by live storages
+    int64_t cached = 0;              // bytes kept for reuse
+    int64_t peak = 0;                // largest active since start or reset_peak()
+    int64_t system_allocations = 0;  // how often the system was asked
+};
+
+MemoryStatistics memory_statistics(Device device);
+void reset_peak(Device device);
+void release_cached(Device device);                  // gives all cached blocks back
+void set_cache_limit(Device device, int64_t bytes);  // default: unlimited
+
+// Largest resident set of this process so far, in bytes (what `time -v` reports).
+int64_t peak_resident_bytes();
+
+// While alive: every new block is filled with NaN bytes (0xff) and has 1 KiB of sentinel on both sides, which are
+// checked when the block is freed; a write outside a block is reported by violations(). For tests.
+class MemoryGuard {
+public:
+    MemoryGuard();
+    ~MemoryGuard();
+    static int64_t violations();
+};
+
+}  // namespace sana
