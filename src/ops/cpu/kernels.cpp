@@ -1,0 +1,31 @@
+// The CPU's kernel table.
+#include "ops/kernels.h"
+
+#include "ops/cpu/cpu.h"
+
+namespace sana {
+
+const Kernels cpu_kernels{
+    .linear = cpu::linear,
+    .layer_norm_modulate = cpu::layer_norm_modulate,
+    .rms_norm = cpu::rms_norm,
+    .rotate_half = cpu::rotate_half,
+    .attention = cpu::attention,
+    .linear_attention = cpu::linear_attention,
+    .conv3d = cpu::conv3d,
+    .depthwise_glu = cpu::depthwise_glu,
+    .temporal_conv = cpu::temporal_conv,
+    .upsample_nearest = cpu::upsample_nearest,
+    .activate = cpu::activate,
+    .add = cpu::add,
+    .gelu_multiply = cpu::gelu_multiply,
+    .clamp = cpu::clamp,
+    .affine = cpu::affine,
+    .combine = cpu::combine,
+    .group_mean = cpu::group_mean,
+    .embedding = cpu::embedding,
+    .timestep_embedding = cpu::timestep_embedding,
+    .strided_copy = cpu::strided_copy,
+};
+
+}  // namespace sana

@@ -1,0 +1,68 @@
+// A backend is a value of this struct: one function an op. A backend that lacks an op leaves the pointer null, and the
+// op reports which op is missing on which device.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace sana {
+
+struct LinearArgs;
+struct LayerNormModulateArgs;
+struct RmsNormArgs;
+struct RotateHalfArgs;
+struct AttentionArgs;
+struct LinearAttentionArgs;
+struct Conv3dArgs;
+struct DepthwiseGluArgs;
+struct TemporalConvArgs;
+struct UpsampleNearestArgs;
+struct ActivateArgs;
+struct BinaryArgs;
+struct ClampArgs;
+struct AffineArgs;
+struct CombineArgs;
+struct GroupMeanArgs;
+struct EmbeddingArgs;
+struct TimestepEmbeddingArgs;
+struct StridedCopyArgs;
+
+struct Kernels {
+    void (*linear)(const LinearArgs&) = nullptr;
+    void (*layer_norm_modulate)(const LayerNormModulateArgs&) = nullptr;
+    void (*rms_norm)(const RmsNormArgs&) = nullptr;
+    void (*rotate_half)(const RotateHalfArgs&) = nullptr;
+    void (*attention)(const AttentionArgs&) = nullptr;
+    void (*linear_attention)(const LinearAttentionArgs&) = nullptr;
+    void (*conv3d)(const Conv3dArgs&) = nullptr;
+    void (*depthwise_glu)(const DepthwiseGluArgs&) = nullptr;
+    void (*temporal_conv)(const TemporalConvArgs&) = nullptr;
+    void (*upsample_nearest)(const UpsampleNearestArgs&) = nullptr;
+    void (*activate)(const ActivateArgs&) = nullptr;
+    void (*add)(const BinaryArgs&) = nullptr;
+    void (*gelu_multiply)(const BinaryArgs&) = nullptr;
+    void (*clamp)(const ClampArgs&) = nullptr;
+    void (*affine)(const AffineArgs&) = nullptr;
+    void (*combine)(const CombineArgs&) = nullptr;
+    void (*group_mean)(const GroupMeanArgs&) = nullptr;
+    void (*embedding)(const EmbeddingArgs&) = nullptr;
+    void (*timestep_embedding)(const TimestepEmbeddingArgs&) = nullptr;
+    void (*strided_copy)(const StridedCopyArgs&) = nullptr;
+};
+
+extern const Kernels cpu_kernels;
+extern const Kernels cuda_kernels;  // all null in a build without CUDA
+
+const Kernels& kernels(Device device);
+
+// Runs one kernel of a device, with a named error when the device lacks it.
+template <class Args>
+void launch(const char* op, void (*Kernels::*kernel)(const Args&), Device device, const Args& args) {
+    auto function = kernels(device).*kernel;
+    check(function != nullptr, op, " has no implementation on ", device, " in this build");
+    function(args);
+}
+
+// The dtype that all defined tensors of an op share; throws naming the two that differ and the .to() that is missing.
+DType same_dtype(const char* op, std::initializer_list<const Tensor*> tensors);
+
+}  // namespace sana
