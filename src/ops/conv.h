@@ -13,10 +13,10 @@ struct Conv3dOptions {
     // Frames, rows, columns added before and after.
     std::array<int64_t, 3> pad_before = {0, 0, 0};
     std::array<int64_t, 3> pad_after = {0, 0, 0};
-    PadMode time_mode = PadMode::zeros;    // zeros or replicate (of the first and last frame)
-    PadMode space_mode = PadMode::zeros;   // zeros or reflect (without repeating the edge)
-    Tensor past = {};                      // [B,P,H,W,C] frames put in front of x before time padding
-    Tensor residual = {};                  // added to the result
+    PadMode time_mode = PadMode::zeros;   // zeros or replicate (of the first and last frame)
+    PadMode space_mode = PadMode::zeros;  // zeros or reflect (without repeating the edge)
+    Tensor past = {};                     // [B,P,H,W,C] frames put in front of x before time padding
+    Tensor residual = {};                 // added to the result
 };
 
 // y = conv(pad(past ++ x), weight) + bias + residual.

@@ -1,0 +1,22 @@
+#include "ops/kernels.h"
+
+namespace sana {
+
+const Kernels& kernels(Device device) { return device.type == DeviceType::cpu ? cpu_kernels : cuda_kernels; }
+
+DType same_dtype(const char* op, std::initializer_list<const Tensor*> tensors) {
+    const Tensor* first = nullptr;
+    for (const Tensor* tensor : tensors) {
+        if (!tensor->defined()) continue;
+        if (first == nullptr) first = tensor;
+        check(tensor->dtype() == first->dtype(), op, ": ", *tensor, " meets ", *first,
+              "; dtypes do not mix, convert one with .to(", first->dtype(), ")");
+        check(tensor->device() == first->device(), op, ": ", *tensor, " is on ", tensor->device(), " but ",
+              *first, " is on ", first->device());
+    }
+    check(first != nullptr, op, ": no input");
+    check(is_float(first->dtype()), op, ": ", *first, " is not of a floating dtype");
+    return first->dtype();
+}
+
+}  // namespace sana
