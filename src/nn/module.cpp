@@ -1,0 +1,39 @@
+#include "nn/module.h"
+
+#include "core/random.h"
+
+namespace sana {
+
+Parameter same_layout(const Shape& shape, Init init) {
+    Parameter p;
+    p.shape = p.stored = shape;
+    p.init = init;
+    return p;
+}
+
+int64_t count(const std::vector<NamedParameter>& parameters) {
+    int64_t n = 0;
+    for (const NamedParameter& p : parameters) n += p.parameter->shape.numel();
+    return n;
+}
+
+void draw(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dtype) {
+    for (const NamedParameter& named : parameters) {
+        Parameter& p = *named.parameter;
+        DType type = p.keep_fp32 ? DType::F32 : dtype;
+        if (p.init.std == 0) {
+            p.value = full(p.shape, p.init.mean, type).named(named.name);
+            continue;
+        }
+        uint64_t stream = 0xcbf29ce484222325u;  // FNV-1a of the name
+        for (unsigned char c : named.name) stream = (stream ^ c) * 0x100000001b3u;
+        Tensor noise = randn_philox(p.shape, seed, stream);
+        float* values = noise.data<float>();
+        for (int64_t i = 0; i < noise.numel(); ++i) {
+            values[i] = static_cast<float>(p.init.mean + p.init.std * static_cast<double>(values[i]));
+        }
+        p.value = noise.to(type).named(named.name);
+    }
+}
+
+}  // namespace sana
