@@ -1,0 +1,112 @@
+// Keys are packed transposed and values dense once a (sample, key head); then every tile of 32 queries makes its scores
+// over all keys, their softmax, and the weighted sum of values.
+#include "ops/attention.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/parallel.h"
+#include "ops/cpu/cpu.h"
+#include "ops/cpu/microkernel.h"
+#include "ops/cpu/simd.h"
+
+namespace sana::cpu {
+
+namespace {
+
+constexpr int64_t kTile = 32;
+
+// Turns scores of one query into weights; keys [first, last) are in the row. Returns 1 / sum, or 0 when none is allowed.
+template <class C>
+C softmax_row(const AttentionOptions& o, const int32_t* mask, int64_t query, int64_t keys, C* row) {
+    int64_t last = o.causal ? std::min(keys, query + 1) : keys;
+    int64_t first = o.window > 0 ? std::max<int64_t>(0, query - o.window + 1) : 0;
+    C lowest = -std::numeric_limits<C>::infinity(), best = lowest;
+    C scale = static_cast<C>(o.scale);
+    if (o.soft_cap > 0) {
+        C cap = static_cast<C>(o.soft_cap);
+        for (int64_t j = first; j < last; ++j) row[j] = cap * tanh_(row[j] * scale / cap);
+    } else {
+#pragma omp simd
+        for (int64_t j = first; j < last; ++j) row[j] *= scale;
+    }
+    if (mask != nullptr) {
+        for (int64_t j = first; j < last; ++j) row[j] = mask[j] != 0 ? row[j] : lowest;
+    }
+#pragma omp simd reduction(max : best)
+    for (int64_t j = first; j < last; ++j) best = row[j] > best ? row[j] : best;
+    if (!(best > lowest)) {
+        std::fill(row, row + keys, C(0));
+        return 0;
+    }
+    C sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = first; j < last; ++j) {
+        row[j] = exp_(row[j] - best);
+        sum += row[j];
+    }
+    std::fill(row, row + std::min(first, keys), C(0));
+    std::fill(row + std::max(last, first), row + keys, C(0));
+    return 1 / sum;
+}
+
+template <class T>
+void run(const AttentionArgs& args) {
+    using C = compute_t<T>;
+    const AttentionOptions& o = args.options;
+    int64_t batch = args.q.dim(0), queries = args.q.dim(1), keys = args.k.dim(1);
+    int64_t width = args.q.dim(2) / o.heads, share = o.heads / o.kv_heads;
+    DType dtype = dtype_of<C>();
+    Tensor packed_keys = empty({batch * o.kv_heads, width, keys}, dtype);
+    Tensor packed_values = empty({batch * o.kv_heads, keys, width}, dtype);
+    parallel_for(batch * o.kv_heads, keys * width, [&](int64_t task) {
+        int64_t b = task / o.kv_heads, column = task % o.kv_heads * width;
+        C* to_k = packed_keys.data<C>() + task * width * keys;
+        C* to_v = packed_values.data<C>() + task * width * keys;
+        for (int64_t j = 0; j < keys; ++j) {
+            const T* k = args.k.data<T>() + (b * keys + j) * args.k.row_stride() + column;
+            const T* v = args.v.data<T>() + (b * keys + j) * args.v.row_stride() + column;
+            for (int64_t d = 0; d < width; ++d) to_k[d * keys + j] = static_cast<C>(k[d]);
+            to_compute(v, to_v + j * width, width);
+        }
+    });
+    int64_t tiles = (queries + kTile - 1) / kTile;
+    parallel_for(batch * o.heads * tiles, kTile * keys * width, [&](int64_t task) {
+        int64_t b = task / tiles / o.heads, a = task / tiles % o.heads, start = task % tiles * kTile;
+        int64_t n = std::min(kTile, queries - start);
+        int64_t reach = o.causal ? std::min(keys, start + n) : keys;  // no query of the tile sees further
+        const C* k = packed_keys.data<C>() + (b * o.kv_heads + a / share) * width * keys;
+        const C* v = packed_values.data<C>() + (b * o.kv_heads + a / share) * width * keys;
+        const int32_t* mask = args.mask.defined() ? args.mask.data<int32_t>() + b * keys : nullptr;
+        thread_local std::vector<C> q, scores, out;
+        q.resize(static_cast<size_t>(n * width));
+        scores.assign(static_cast<size_t>(n * reach), C(0));
+        out.assign(static_cast<size_t>(n * width), C(0));
+        for (int64_t i = 0; i < n; ++i) {
+            to_compute(args.q.data<T>() + (b * queries + start + i) * args.q.row_stride() + a * width,
+                       q.data() + i * width, width);
+        }
+        small_gemm<C>(n, reach, width, q.data(), width, 1, k, keys, scores.data(), reach);
+        C inverse[kTile];
+        for (int64_t i = 0; i < n; ++i) {
+            inverse[i] = softmax_row(o, mask, start + i, reach, scores.data() + i * reach);
+        }
+        small_gemm<C>(n, width, reach, scores.data(), reach, 1, v, width, out.data(), width);
+        for (int64_t i = 0; i < n; ++i) {
+            C* row = out.data() + i * width;
+#pragma omp simd
+            for (int64_t d = 0; d < width; ++d) row[d] *= inverse[i];
+            from_compute(row, args.y.data<T>() + (b * queries + start + i) * args.y.row_stride() + a * width,
+                         width);
+        }
+    });
+}
+
+}  // namespace
+
+void attention(const AttentionArgs& args) {
+    dispatch_float(args.q.dtype(), [&]<class T>() { run<T>(args); });
+}
+
+}  // namespace sana::cpu
