@@ -54,6 +54,11 @@ bool JsonConfig::has(const std::string& key) const {
     return it != value_->object.end() && !it->is_null();
 }
 
+bool JsonConfig::is_null(const std::string& key) const {
+    auto it = value_->object.find(key);
+    return it != value_->object.end() && it->is_null();
+}
+
 int64_t JsonConfig::integer(const std::string& key, int64_t fallback, int64_t low, int64_t high) const {
     if (!has(key)) return fallback;
     const json& value = value_->object.at(key);

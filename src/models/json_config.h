@@ -16,7 +16,8 @@ public:
     ~JsonConfig();
     JsonConfig(JsonConfig&&) noexcept;
 
-    bool has(const std::string& key) const;  // present and not null
+    bool has(const std::string& key) const;      // present and not null
+    bool is_null(const std::string& key) const;  // present and null
     int64_t integer(const std::string& key, int64_t fallback, int64_t low, int64_t high) const;
     double number(const std::string& key, double fallback, double low, double high) const;
     bool boolean(const std::string& key, bool fallback) const;

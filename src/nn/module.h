@@ -24,7 +24,7 @@ struct Parameter {
     std::vector<int> axes;  // value = permute(stored tensor, axes) reshaped to shape; empty: reshaped only
     Init init;
     bool keep_fp32 = false;  // not converted to the model's dtype (statistics)
-    Tensor value;            // undefined until loaded or drawn
+    Tensor value = {};       // undefined until loaded or drawn
 
     bool exists() const { return shape.rank() > 0; }
 };

@@ -1,0 +1,141 @@
+#include "models/dit/dit.h"
+
+#include <algorithm>
+
+#include "core/scope.h"
+#include "models/dit/conditions.h"
+#include "ops/embed.h"
+#include "ops/layout.h"
+
+namespace sana {
+
+namespace {
+
+constexpr int64_t kSinusoid = 256;
+
+}  // namespace
+
+DiT::DiT(const DiTConfig& config) : config_(config) {
+    int64_t width = config.width(), volume = config.patch_volume();
+    patch_embed = Linear(config.in_channels * volume, width);
+    // Stored as a 3-D convolution; here the channels of a patch run (frame, row, column, channel).
+    patch_embed.weight.stored = {width, config.in_channels, config.patch[0], config.patch[1],
+                                 config.patch[2]};
+    patch_embed.weight.axes = {0, 2, 3, 4, 1};
+    time_in = Linear(kSinusoid, width);
+    time_out = Linear(width, width);
+    if (config.guidance_embeds) {
+        guidance_in = Linear(kSinusoid, width);
+        guidance_out = Linear(width, width);
+    }
+    modulation = Linear(width, 6 * width);
+    caption_in = Linear(config.caption_channels, width);
+    caption_out = Linear(width, width);
+    caption_norm = RmsNorm(width, {.eps = 1e-5f});
+    for (int64_t i = 0; i < config.layers; ++i) blocks.emplace_back(config);
+    head_modulation = same_layout({2, width}, {.std = 1 / std::sqrt(static_cast<double>(width))});
+    head = Linear(width, config.out_channels * volume);
+}
+
+TextContext DiT::prepare_text(const Tensor& states, const Tensor& mask) const {
+    Scope scope("dit");
+    check_input(states.rank() == 3 && states.cols() == config_.caption_channels, "text states ", states,
+                " do not fit the transformer's caption_channels of ", config_.caption_channels,
+                "; text encoder and transformer do not belong together");
+    Tensor y =
+        caption_out.forward(caption_in.forward(states.to(dtype()), {.activation = Activation::gelu_tanh}));
+    y = caption_norm.forward(y);
+    capture("text", y);
+    TextContext context;
+    context.mask = mask;
+    for (const DiTBlock& block : blocks) context.keys_values.push_back(block.cross.keys_values(y));
+    return context;
+}
+
+void DiT::check_inputs(const Tensor& latents, const Tensor& timesteps, const TextContext& text,
+                       const Tensor& guidance, const DiTStream* stream) const {
+    check_input(latents.rank() == 5 && latents.cols() == config_.in_channels, "latents ", latents,
+                " do not fit the transformer's in_channels of ", config_.in_channels);
+    const auto& p = config_.patch;
+    check_input(latents.numel() > 0 && latents.dim(1) % p[0] == 0 && latents.dim(2) % p[1] == 0 &&
+                    latents.dim(3) % p[2] == 0,
+                "latents ", latents, ": frames, height and width must be multiples of the patch ",
+                Shape{p[0], p[1], p[2]});
+    int64_t start = stream == nullptr ? 0 : stream->frames;
+    int64_t longest = std::max({start + latents.dim(1) / p[0], latents.dim(2) / p[1], latents.dim(3) / p[2]});
+    check_input(longest <= config_.rope_max_seq_len, "a grid side of ", longest, " tokens is more than the ",
+                config_.rope_max_seq_len,
+                " positions of this model (rope_max_seq_len); choose a smaller size or fewer frames");
+    int64_t batch = latents.dim(0), frames = latents.dim(1) / p[0];
+    check(timesteps.dim(0) == batch &&
+              (timesteps.rank() == 1 || (timesteps.rank() == 2 && timesteps.dim(1) == frames)),
+          "timesteps ", timesteps, " for latents ", latents);
+    check(text.keys_values.size() == blocks.size() && text.keys_values[0].dim(0) == batch,
+          "a text context of ", text.keys_values.size(), " blocks for ", latents);
+    check(guidance.defined() == config_.guidance_embeds, "a guidance tensor is ",
+          config_.guidance_embeds ? "needed by" : "unknown to", " this model");
+}
+
+Tensor DiT::embed_time(const Tensor& timesteps, const Tensor& guidance) const {
+    auto embed = [&](const Tensor& t, const Linear& in, const Linear& out) {
+        Tensor sinusoid = timestep_embedding(t.reshape({t.numel()}), kSinusoid).to(dtype());
+        return out.forward(in.forward(sinusoid, {.activation = Activation::silu}));
+    };
+    int64_t batch = timesteps.dim(0), groups = timesteps.numel() / batch;
+    Tensor e = embed(timesteps, time_in, time_out).reshape({batch, groups, -1});
+    if (guidance.defined()) {
+        Tensor g = embed(guidance, *guidance_in, *guidance_out).reshape({batch, 1, -1});
+        e = add(e, concat(std::vector<Tensor>(static_cast<size_t>(groups), g), 1));
+    }
+    return e;
+}
+
+Tensor DiT::patchify(const Tensor& latents, Grid grid) const {
+    const auto& p = config_.patch;
+    Tensor x = latents.reshape({latents.dim(0), grid.t, p[0], grid.h, p[1], grid.w, p[2], latents.cols()});
+    return permute(x, {0, 1, 3, 5, 2, 4, 6, 7}).reshape({latents.dim(0), grid.tokens(), -1});
+}
+
+Tensor DiT::unpatchify(const Tensor& tokens, Grid grid) const {
+    const auto& p = config_.patch;
+    Tensor x =
+        tokens.reshape({tokens.dim(0), grid.t, grid.h, grid.w, p[0], p[1], p[2], config_.out_channels});
+    return permute(x, {0, 1, 4, 2, 5, 3, 6, 7})
+        .reshape({tokens.dim(0), grid.t * p[0], grid.h * p[1], grid.w * p[2], config_.out_channels});
+}
+
+Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextContext& text,
+                    const Tensor& guidance, DiTStream* stream) const {
+    Scope scope("dit");
+    check_inputs(latents, timesteps, text, guidance, stream);
+    const auto& p = config_.patch;
+    Grid grid{latents.dim(1) / p[0], latents.dim(2) / p[1], latents.dim(3) / p[2]};
+
+    Tensor e = embed_time(timesteps, guidance);
+    DiTConditions c;
+    c.time = modulation.forward(activate(e, Activation::silu));
+    c.text_mask = text.mask;
+    c.grid = grid;
+    c.rope =
+        rope_3d(grid, config_.head_dim, 10000.0, stream == nullptr ? 0 : stream->frames, latents.device());
+
+    Tensor x = patch_embed.forward(patchify(latents.to(dtype()), grid));
+    bool save = stream != nullptr && stream->save;
+    if (stream != nullptr) stream->blocks.resize(blocks.size());
+    for (size_t i = 0; i < blocks.size(); ++i) {
+        Scope block_scope("blocks", static_cast<int64_t>(i));
+        BlockState next;
+        BlockState* past = stream == nullptr ? nullptr : &stream->blocks[i];
+        x = blocks[i].forward(x, c, text.keys_values[i], past, save ? &next : nullptr);
+        if (save) *past = next;
+        capture("out", x);
+    }
+    if (save) stream->frames += grid.t;
+
+    Tensor shift = affine(e, {}, head_modulation.value.select(0));
+    Tensor scale = affine(e, {}, head_modulation.value.select(1));
+    return unpatchify(
+        head.forward(layer_norm_modulate(x, shift, scale, static_cast<float>(config_.norm_eps))), grid);
+}
+
+}  // namespace sana

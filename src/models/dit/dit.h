@@ -1,0 +1,163 @@
+// SANA-Video's linear diffusion transformer (arXiv 2509.24695; diffusers SanaVideoTransformer3DModel).
+// Letters: B samples, T H W token grid, N = T*H*W tokens, C width, F inner width, L text positions, G modulation groups.
+#pragma once
+
+#include <vector>
+
+#include "models/dit/config.h"
+#include "nn/linear.h"
+#include "nn/names.h"
+#include "nn/norm.h"
+#include "ops/conv.h"
+#include "ops/linear_attention.h"
+
+namespace sana {
+
+struct DiTConditions;
+
+// Modulation rows of one block, each [B,G,C].
+struct Modulation {
+    Tensor shift_attention, scale_attention, gate_attention, shift_ffn, scale_ffn, gate_ffn;
+};
+
+// What a block keeps between the chunks of a block-causal stream.
+struct BlockState {
+    LinearState attention;
+    Tensor last_frame;  // [B,1,S,C] before the temporal convolution
+    bool empty() const { return !last_frame.defined(); }
+};
+
+// A stream of chunks: the state of all earlier chunks and the frames they covered.
+struct DiTStream {
+    std::vector<BlockState> blocks;
+    int64_t frames = 0;  // token frames in the state
+    bool save = false;   // whether the next forward() adds its chunk to the state
+};
+
+struct SelfAttention {
+    Linear qkv, out;
+    RmsNorm q_norm, k_norm;
+    int64_t heads = 1;
+    float eps = 0;
+
+    // residual + gate * out(linear_attention(q, k, v)).   x [B,N,C]
+    Tensor forward(const Tensor& x, const Rope& rope, BlockState* past, BlockState* next,
+                   const Epilogue& epilogue) const;
+    void visit(auto& v) {
+        v("qkv", qkv);
+        v("q_norm", q_norm);
+        v("k_norm", k_norm);
+        v("out", out);
+    }
+};
+
+struct CrossAttention {
+    Linear q, kv, out;
+    RmsNorm q_norm, k_norm;
+    int64_t heads = 1;
+
+    // Keys (normalised) and values of a prompt, side by side: [B,L,2C]. Computed once a prompt.
+    Tensor keys_values(const Tensor& text) const;
+    Tensor forward(const Tensor& x, const Tensor& keys_values,
+                   const Tensor& mask) const;  // x + out(attention)
+    void visit(auto& v) {
+        v("q", q);
+        v("kv", kv);
+        v("q_norm", q_norm);
+        v("k_norm", k_norm);
+        v("out", out);
+    }
+};
+
+// Expand, look around in space, gate, contract, look around in time.
+struct MixFFN {
+    Linear inverted, point;
+    Parameter depth_weight, depth_bias;  // [3,3,2F], [2F]
+    Parameter temporal;                  // [C,3,C]
+
+    Tensor forward(const Tensor& x, Grid grid, BlockState* past, BlockState* next,
+                   const Epilogue& epilogue) const;
+    void visit(auto& v) {
+        v("inverted", inverted);
+        v("depth.weight", depth_weight);
+        v("depth.bias", depth_bias);
+        v("point", point);
+        v("temporal.weight", temporal);
+    }
+};
+
+struct DiTBlock {
+    Parameter modulation;  // [6,C], added to the time modulation
+    SelfAttention attention;
+    CrossAttention cross;
+    MixFFN ffn;
+    float norm_eps = 1e-6f;
+
+    explicit DiTBlock(const DiTConfig& config);
+    Tensor forward(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
+                   BlockState* next) const;
+    void visit(auto& v) {
+        v("modulation", modulation);
+        v("attention", attention);
+        v("cross", cross);
+        v("ffn", ffn);
+    }
+};
+
+// A prompt as the blocks need it: made once, used in every step.
+struct TextContext {
+    std::vector<Tensor> keys_values;  // a block: [B,L,2C]
+    Tensor mask;                      // [B,L] int32, nonzero = keep; none: all positions
+};
+
+class DiT {
+public:
+    explicit DiT(const DiTConfig& config);
+
+    // states [B,L,caption_channels], mask [B,L] int32 or none.
+    TextContext prepare_text(const Tensor& states, const Tensor& mask) const;
+
+    // Velocity (noise - clean) of latents [B,T,H,W,Z] at timesteps in 0..1000: [B], or [B,T'] with one for each token
+    // frame (T' = T / patch). guidance [B] only for models with a guidance embedding.
+    // stream: the latents are the frames after those of the stream's state; nullptr: a whole clip.
+    Tensor forward(const Tensor& latents, const Tensor& timesteps, const TextContext& text,
+                   const Tensor& guidance = {}, DiTStream* stream = nullptr) const;
+
+    const DiTConfig& config() const { return config_; }
+    DType dtype() const { return patch_embed.weight.value.dtype(); }
+    void visit(auto& v) {
+        v("patch_embed", patch_embed);
+        v("time_in", time_in);
+        v("time_out", time_out);
+        v("guidance_in", guidance_in);
+        v("guidance_out", guidance_out);
+        v("modulation", modulation);
+        v("caption_in", caption_in);
+        v("caption_out", caption_out);
+        v("caption_norm", caption_norm);
+        v("blocks", blocks);
+        v("head_modulation", head_modulation);
+        v("head", head);
+    }
+
+    Linear patch_embed, time_in, time_out, modulation, caption_in, caption_out, head;
+    std::optional<Linear> guidance_in, guidance_out;
+    RmsNorm caption_norm;
+    std::vector<DiTBlock> blocks;
+    Parameter head_modulation;  // [2,C]: shift, scale
+
+private:
+    Tensor patchify(const Tensor& latents, Grid grid) const;
+    Tensor unpatchify(const Tensor& tokens, Grid grid) const;
+    Tensor embed_time(const Tensor& timesteps, const Tensor& guidance) const;
+    void check_inputs(const Tensor& latents, const Tensor& timesteps, const TextContext& text,
+                      const Tensor& guidance, const DiTStream* stream) const;
+
+    DiTConfig config_;
+};
+
+// Keys of the two checkpoint formats.
+CheckpointNames dit_diffusers_names(const DiTConfig& config);
+CheckpointNames dit_official_names();
+
+}  // namespace sana

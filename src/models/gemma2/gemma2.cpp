@@ -1,0 +1,73 @@
+#include "models/gemma2/gemma2.h"
+
+#include "core/scope.h"
+#include "ops/attention.h"
+#include "ops/embed.h"
+#include "ops/pointwise.h"
+
+namespace sana {
+
+namespace {
+
+RmsNorm gemma_norm(const Gemma2Config& config) {
+    return RmsNorm(config.hidden, {.eps = static_cast<float>(config.norm_eps), .weight_offset = 1});
+}
+
+}  // namespace
+
+Gemma2Layer::Gemma2Layer(const Gemma2Config& config)
+    : before_attention(gemma_norm(config)),
+      after_attention(gemma_norm(config)),
+      before_ffn(gemma_norm(config)),
+      after_ffn(gemma_norm(config)),
+      q(config.hidden, config.heads * config.head_dim, false),
+      k(config.hidden, config.kv_heads * config.head_dim, false),
+      v(config.hidden, config.kv_heads * config.head_dim, false),
+      out(config.heads * config.head_dim, config.hidden, false),
+      gate_up(config.hidden, 2 * config.inner, false),
+      down(config.inner, config.hidden, false) {}
+
+Gemma2::Gemma2(const Gemma2Config& config) : norm(gemma_norm(config)), config_(config) {
+    embed_tokens = same_layout({config.vocabulary, config.hidden},
+                               {.std = 1 / std::sqrt(static_cast<double>(config.hidden))});
+    for (int64_t i = 0; i < config.layers; ++i) layers.emplace_back(config);
+}
+
+Tensor Gemma2::forward(const Tensor& ids, const Tensor& mask, bool soft_cap) const {
+    Scope scope("text_encoder");
+    check_input(ids.dim(1) <= config_.max_positions, "a text of ", ids.dim(1), " tokens is longer than the ",
+                config_.max_positions, " positions of the text encoder");
+    Tensor x = embedding(ids, embed_tokens.value, std::sqrt(static_cast<float>(config_.hidden)));
+    Rope rope = rope_1d(ids.dim(1), config_.head_dim, config_.rope_theta, ids.device());
+    AttentionOptions options{.heads = config_.heads,
+                             .kv_heads = config_.kv_heads,
+                             .scale = static_cast<float>(1 / std::sqrt(config_.query_scalar)),
+                             .soft_cap = soft_cap ? static_cast<float>(config_.soft_cap) : 0.0f,
+                             .causal = true};
+    for (size_t i = 0; i < layers.size(); ++i) {
+        Scope layer_scope("layers", static_cast<int64_t>(i));
+        const Gemma2Layer& layer = layers[i];
+        capture("in", x);
+        options.window = config_.sliding[i] ? config_.sliding_window : 0;
+        Tensor h = layer.before_attention.forward(x);
+        Tensor q = rotate_half(layer.q.forward(h), rope, config_.heads);
+        Tensor k = rotate_half(layer.k.forward(h), rope, config_.kv_heads);
+        h = attention(q, k, layer.v.forward(h), mask, options);
+        x = add(x, layer.after_attention.forward(layer.out.forward(h)));
+        h = layer.gate_up.forward(layer.before_ffn.forward(x));
+        h = gelu_multiply(h.cols_slice(0, config_.inner), h.cols_slice(config_.inner, config_.inner));
+        x = add(x, layer.after_ffn.forward(layer.down.forward(h)));
+    }
+    return norm.forward(x);
+}
+
+CheckpointNames gemma2_names(const TensorMap& tensors) {
+    CheckpointNames names;
+    names.format = "transformers";
+    names.rules = {{"layers.*.mlp.gate_up", "layers.*.mlp.gate_proj|layers.*.mlp.up_proj"}};
+    names.ignored = {"lm_head", "layers.*.self_attn.rotary_emb", "rotary_emb"};
+    if (tensors.count("model.embed_tokens.weight") != 0) names.prefix = "model.";
+    return names;
+}
+
+}  // namespace sana
