@@ -1,18 +1,102 @@
 #include "io/text_file.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "core/check.h"
+#include "io/describe.h"
 
 namespace sana {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kDeepest = 200;
+
+// "path: line 3, column 7: " for a byte position.
+std::string place(const std::string& path, std::string_view text, size_t position) {
+    std::string_view before = text.substr(0, std::min(position, text.size()));
+    auto line = std::count(before.begin(), before.end(), '\n') + 1;
+    size_t line_start = before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
+    return join(path, ": line ", line, ", column ", before.size() - line_start + 1, ": ");
+}
+
+// Only counts: the text is handed on as text.
+class Syntax : public nlohmann::json_sax<nlohmann::json> {
+public:
+    Syntax(const std::string& path, std::string_view text) : path_(path), text_(text) {}
+
+    bool null() override { return true; }
+    bool boolean(bool) override { return true; }
+    bool number_integer(number_integer_t) override { return true; }
+    bool number_unsigned(number_unsigned_t) override { return true; }
+    bool number_float(number_float_t, const string_t&) override { return true; }
+    bool string(string_t&) override { return true; }
+    bool binary(binary_t&) override { return true; }
+    bool key(string_t&) override { return true; }
+    bool start_object(std::size_t) override { return enter(); }
+    bool end_object() override { return leave(); }
+    bool start_array(std::size_t) override { return enter(); }
+    bool end_array() override { return leave(); }
+    bool parse_error(std::size_t position, const std::string& token,
+                     const nlohmann::json::exception&) override {
+        fail_input(place(path_, text_, position == 0 ? 0 : position - 1), "not valid JSON near ",
+                   in_quotes(token), ": correct it or download the file again");
+    }
+
+private:
+    bool enter() {
+        check_input(++depth_ <= kDeepest, path_, ": JSON nested deeper than ", kDeepest, " is not read");
+        return true;
+    }
+    bool leave() {
+        --depth_;
+        return true;
+    }
+
+    const std::string& path_;
+    std::string_view text_;
+    int depth_ = 0;
+};
+
+std::string without_infinities(std::string_view text) {
+    std::string out;
+    out.reserve(text.size());
+    bool in_string = false;
+    for (size_t i = 0; i < text.size();) {
+        if (in_string) {
+            if (text[i] == '\\' && i + 1 < text.size())
+                out += text[i++];
+            else if (text[i] == '"')
+                in_string = false;
+            out += text[i++];
+            continue;
+        }
+        size_t length = 0;
+        for (std::string_view word : {"-Infinity", "Infinity", "NaN"}) {
+            if (text.substr(i).starts_with(word)) {
+                length = word.size();
+                break;
+            }
+        }
+        if (length > 0) {
+            out += "null";
+            i += length;
+        } else {
+            in_string = text[i] == '"';
+            out += text[i++];
+        }
+    }
+    return out;
+}
+
+}  // namespace
 
 bool file_exists(const std::string& path) {
     std::error_code ignored;
@@ -32,101 +116,48 @@ std::string parent_folder(const std::string& path) {
 void make_folders(const std::string& path) {
     std::error_code error;
     fs::create_directories(path, error);
-    check_input(!error && is_folder(path), path, ": the folder cannot be created: ", error.message());
+    check_input(is_folder(path), path,
+                ": the folder cannot be made: ", error ? error.message() : "a file is in its place");
 }
 
 std::string read_text_file(const std::string& path, int64_t max_bytes) {
-    check_input(file_exists(path), path, ": no such file");
-    check_input(!is_folder(path), path, ": is a folder, a file is expected");
-    std::ifstream in(path, std::ios::binary | std::ios::ate);
-    check_input(in.good(), path, ": cannot be read: ", std::strerror(errno));
-    int64_t bytes = static_cast<int64_t>(in.tellg());
-    check_input(bytes >= 0 && bytes <= max_bytes, path, ": has ", bytes, " bytes, more than the ", max_bytes,
-                " that such a file may have");
-    std::string text(static_cast<size_t>(bytes), '\0');
-    in.seekg(0);
-    in.read(text.data(), bytes);
-    check_input(in.gcount() == bytes, path, ": only ", in.gcount(), " of ", bytes, " bytes could be read");
+    check_input(!is_folder(path), path, ": is a folder, a file is needed here");
+    errno = 0;
+    std::ifstream in(path, std::ios::binary);
+    if (!in.good()) {
+        fail_input(path, ": cannot be read: ",
+                   errno == ENOENT ? "there is no such file: check the path" : std::strerror(errno));
+    }
+    // Read in pieces: the size of a pipe or a file in /proc is not known beforehand.
+    std::string text;
+    char piece[1 << 14];
+    while (in.read(piece, sizeof piece), in.gcount() > 0) {
+        text.append(piece, static_cast<size_t>(in.gcount()));
+        check_input(static_cast<int64_t>(text.size()) <= max_bytes, path, ": has more than the ", max_bytes,
+                    " bytes that such a file may have: it is not the file meant here");
+    }
+    check_input(!in.bad(), path, ": reading failed: ", std::strerror(errno));
     return text;
 }
 
 std::string read_json_text(const std::string& path) {
-    std::string text = read_text_file(path), out;
-    bool quoted = false;
-    for (size_t i = 0; i < text.size();) {
-        if (quoted) {
-            if (text[i] == '\\' && i + 1 < text.size())
-                out += text[i++];
-            else if (text[i] == '"')
-                quoted = false;
-            out += text[i++];
-            continue;
-        }
-        bool replaced = false;
-        for (std::string_view word : {"-Infinity", "Infinity", "NaN"}) {
-            if (text.compare(i, word.size(), word) == 0) {
-                out += "null";
-                i += word.size();
-                replaced = true;
-                break;
-            }
-        }
-        if (replaced) continue;
-        quoted = text[i] == '"';
-        out += text[i++];
+    std::string text = read_text_file(path);
+    if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+    bool json = text.find_first_not_of(" \t\r\n") != std::string::npos;
+    check_input(json, path, ": is empty, JSON is needed here");
+    text = without_infinities(text);
+    if (text[text.find_first_not_of(" \t\r\n")] != '{' && text[text.find_first_not_of(" \t\r\n")] != '[') {
+        std::string foreign = describe_foreign(std::string_view(text).substr(0, 512));
+        if (!foreign.empty()) fail_input(path, ": this is ", foreign);
     }
-    return out;
-}
-
-AtomicFile::AtomicFile(const std::string& path) : path_(path), temporary_(join(path, ".part", getpid())) {
-    file_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (file_ < 0) fail_with_cause("cannot be written");
-}
-
-AtomicFile::~AtomicFile() {
-    if (file_ >= 0) {
-        close(file_);
-        unlink(temporary_.c_str());
-    }
-}
-
-void AtomicFile::fail_with_cause(const char* what) {
-    std::string cause = std::strerror(errno);
-    bool full = errno == ENOSPC || errno == EFBIG || errno == EDQUOT;
-    throw InputError(
-        join(path_, ": ", what, ": ", cause, full ? "; free some space or choose another place" : ""));
-}
-
-void AtomicFile::write(const void* data, size_t bytes) {
-    const char* p = static_cast<const char*>(data);
-    while (bytes > 0) {
-        ssize_t written = ::write(file_, p, std::min(bytes, size_t{1} << 30));
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) fail_with_cause("writing failed");
-        p += written;
-        bytes -= static_cast<size_t>(written);
-    }
-}
-
-void AtomicFile::commit() {
-    if (fsync(file_) != 0 && errno != EINVAL) fail_with_cause("writing failed");
-    if (close(file_) != 0) {
-        file_ = -1;
-        unlink(temporary_.c_str());
-        fail_with_cause("writing failed");
-    }
-    file_ = -1;
-    if (rename(temporary_.c_str(), path_.c_str()) != 0) {
-        int cause = errno;
-        unlink(temporary_.c_str());
-        errno = cause;
-        fail_with_cause("cannot be replaced");
-    }
+    Syntax syntax(path, text);
+    nlohmann::json::sax_parse(text, &syntax);
+    return text;
 }
 
 void write_text_file(const std::string& path, const std::string& text) {
     AtomicFile file(path);
-    file.write(text.data(), text.size());
+    file.write(text);
     file.commit();
 }
 
