@@ -137,7 +137,7 @@ std::vector<std::string> JsonConfig::texts(const std::string& key,
     });
 }
 
-void JsonConfig::require(const std::string& key, const std::string& only, const std::string& why) const {
+void JsonConfig::require(const std::string& key, const char* only, const std::string& why) const {
     std::string value = text(key, only);
     if (value != only)
         throw InputError(error(key, join("is ", value, "; only ", only, " is supported: ", why)));

@@ -30,7 +30,7 @@ public:
     std::vector<std::string> texts(const std::string& key, const std::vector<std::string>& fallback) const;
 
     // Throws when the value is present and differs from the only one supported.
-    void require(const std::string& key, const std::string& only, const std::string& why) const;
+    void require(const std::string& key, const char* only, const std::string& why) const;
     void require(const std::string& key, bool only, const std::string& why) const;
 
     JsonConfig object(const std::string& key) const;  // a nested object; an empty one when absent

@@ -1,0 +1,72 @@
+// Reference files: where they are, their configs, and comparison that names the first tensor out of its bound.
+// SANA_GOLDENS names another folder of the same form; configs and shapes are read from the files.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "io/safetensors.h"
+#include "models/json_config.h"
+
+namespace sana::test {
+
+inline std::string golden_folder() {
+    const char* folder = std::getenv("SANA_GOLDENS");
+    return folder != nullptr ? folder : SANA_TEST_DIR "/goldens";
+}
+
+// Every file of the folder whose name starts so; a family may have several configurations.
+inline std::vector<std::string> golden_files(const std::string& start,
+                                             const std::string& end = ".safetensors") {
+    std::vector<std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(golden_folder())) {
+        std::string name = entry.path().filename().string();
+        if (name.starts_with(start) && name.ends_with(end)) files.push_back(entry.path().string());
+    }
+    std::sort(files.begin(), files.end());
+    EXPECT_FALSE(files.empty()) << "no " << start << "*" << end << " in " << golden_folder();
+    return files;
+}
+
+struct Golden {
+    std::string path;
+    Checkpoint file;
+
+    explicit Golden(const std::string& p) : path(p), file(read_safetensors(p)) {}
+
+    JsonConfig config() const { return JsonConfig(file.metadata.at("config"), path + " config"); }
+    const Tensor& at(const std::string& key) const {
+        auto it = file.tensors.find(key);
+        check_input(it != file.tensors.end(), path, ": has no ", key);
+        return it->second;
+    }
+    bool has(const std::string& key) const { return file.tensors.count(key) != 0; }
+    // The tensors under a prefix, without it ("w.").
+    TensorMap under(const std::string& prefix) const {
+        TensorMap out;
+        for (const auto& [key, tensor] : file.tensors) {
+            if (key.starts_with(prefix)) out[key.substr(prefix.size())] = tensor;
+        }
+        return out;
+    }
+};
+
+// Fails when ||actual - expected|| > bound * ||expected||.
+inline bool expect_close(const Tensor& actual, const Tensor& expected, double bound,
+                         const std::string& what) {
+    if (!(actual.shape() == expected.shape())) {
+        ADD_FAILURE() << what << ": " << join(actual, " against ", expected);
+        return false;
+    }
+    double error = relative_l2(actual, expected);
+    ::testing::Test::RecordProperty(what, std::to_string(error));
+    EXPECT_LE(error, bound) << what << " leaves its bound: relative L2 " << error;
+    return error <= bound;
+}
+
+}  // namespace sana::test
