@@ -1,0 +1,66 @@
+#include "models/ltx2_vae/layers.h"
+
+#include "ops/norm.h"
+#include "ops/pointwise.h"
+
+namespace sana {
+
+Ltx2Conv::Ltx2Conv(int64_t in, int64_t out, bool reflect)
+    : conv(in, out, {3, 3, 3},
+           {.pad_before = {0, 1, 1},
+            .pad_after = {0, 1, 1},
+            .time_mode = PadMode::replicate,
+            .space_mode = reflect ? PadMode::reflect : PadMode::zeros}) {}
+
+Tensor Ltx2Conv::forward(const Tensor& x, Ltx2Context context, const Tensor& residual) const {
+    if (context.cache == nullptr) return conv.forward_padded(x, {}, 1, 1, residual);
+    return causal_conv(conv, x, *context.cache, residual);
+}
+
+Tensor ltx2_norm_silu(const Tensor& x) {
+    return rms_norm(x, {}, {.eps = 1e-8f, .activation = Activation::silu});
+}
+
+Tensor Ltx2Residual::forward(const Tensor& x, Ltx2Context context) const {
+    return conv2.forward(ltx2_norm_silu(conv1.forward(ltx2_norm_silu(x), context)), context, x);
+}
+
+Tensor space_to_depth(const Tensor& x, Stride s) {
+    int64_t B = x.dim(0), T = x.dim(1) / s[0], H = x.dim(2) / s[1], W = x.dim(3) / s[2], C = x.dim(4);
+    return permute(x.reshape({B, T, s[0], H, s[1], W, s[2], C}), {0, 1, 3, 5, 7, 2, 4, 6})
+        .reshape({B, T, H, W, C * s[0] * s[1] * s[2]});
+}
+
+Tensor depth_to_space(const Tensor& x, Stride s) {
+    int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), W = x.dim(3), C = x.dim(4) / (s[0] * s[1] * s[2]);
+    return permute(x.reshape({B, T, H, W, C, s[0], s[1], s[2]}), {0, 1, 5, 2, 6, 3, 7, 4})
+        .reshape({B, T * s[0], H * s[1], W * s[2], C});
+}
+
+Ltx2Downsample::Ltx2Downsample(int64_t in, int64_t out, Stride s, bool reflect)
+    : conv(in, out / (s[0] * s[1] * s[2]), reflect), stride(s), group(in * s[0] * s[1] * s[2] / out) {}
+
+Tensor Ltx2Downsample::forward(const Tensor& x, Ltx2Context context) const {
+    bool first = context.cache == nullptr || !context.cache->started;
+    Tensor h = stride[0] == 2 && first ? concat({slice(x, 1, 0, 1), x}, 1) : x;
+    return add(space_to_depth(conv.forward(h, context), stride),
+               group_mean(space_to_depth(h, stride), group));
+}
+
+Ltx2Upsample::Ltx2Upsample(int64_t in, int64_t f, Stride s, bool with_residual, bool reflect)
+    : conv(in, in * s[0] * s[1] * s[2] / f, reflect), stride(s), factor(f), residual(with_residual) {}
+
+Tensor Ltx2Upsample::forward(const Tensor& x, Ltx2Context context) const {
+    bool first = context.cache == nullptr || !context.cache->started;
+    auto cut = [&](const Tensor& h) {
+        int64_t drop = first ? stride[0] - 1 : 0;
+        return slice(h, 1, drop, h.dim(1) - drop);
+    };
+    Tensor main = cut(depth_to_space(conv.forward(x, context), stride)).contiguous();
+    if (!residual) return main;
+    Tensor shortcut = cut(depth_to_space(x, stride));
+    int64_t repeats = stride[0] * stride[1] * stride[2] / factor;
+    return add(main, concat(std::vector<Tensor>(static_cast<size_t>(repeats), shortcut), 4));
+}
+
+}  // namespace sana

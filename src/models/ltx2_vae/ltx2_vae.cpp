@@ -1,0 +1,186 @@
+#include "models/ltx2_vae/ltx2_vae.h"
+
+#include "core/scope.h"
+#include "ops/pointwise.h"
+
+namespace sana {
+
+namespace {
+
+std::vector<Ltx2Residual> residuals(int64_t n, int64_t channels, bool reflect) {
+    std::vector<Ltx2Residual> blocks;
+    for (int64_t i = 0; i < n; ++i) blocks.emplace_back(channels, reflect);
+    return blocks;
+}
+
+// Channel c*16 + q*4 + p for row p and column q of a cell: the column offset is the slower index.
+Tensor patchify(const Tensor& x, int64_t s) {
+    int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2) / s, W = x.dim(3) / s, C = x.dim(4);
+    return permute(x.reshape({B, T, H, s, W, s, C}), {0, 1, 2, 4, 6, 5, 3}).reshape({B, T, H, W, C * s * s});
+}
+
+Tensor unpatchify(const Tensor& x, int64_t s) {
+    int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), W = x.dim(3), C = x.dim(4) / (s * s);
+    return permute(x.reshape({B, T, H, W, C, s, s}), {0, 1, 2, 6, 3, 5, 4}).reshape({B, T, H * s, W * s, C});
+}
+
+}  // namespace
+
+Ltx2Encoder::Ltx2Encoder(const Ltx2VaeConfig& config) : patch(config.patch) {
+    bool reflect = config.encoder_reflect;
+    int64_t channels = config.latent_channels;
+    conv_in = Ltx2Conv(3 * patch * patch, channels, reflect);
+    for (size_t i = 0; i < config.encoder_widths.size(); ++i) {
+        Ltx2EncoderLevel level;
+        level.resnets = residuals(config.encoder_layers[i], channels, reflect);
+        level.downsamplers.emplace_back(channels, config.encoder_widths[i],
+                                        resample_stride(config.downsample[i]), reflect);
+        channels = config.encoder_widths[i];
+        down_blocks.push_back(std::move(level));
+    }
+    mid_block.resnets = residuals(config.encoder_layers.back(), channels, reflect);
+    conv_out = Ltx2Conv(channels, config.latent_channels + 1, reflect);
+}
+
+Tensor Ltx2Encoder::forward(const Tensor& video, CausalCache& cache) const {
+    cache.next = 0;
+    Ltx2Context context{&cache};
+    Tensor x = conv_in.forward(patchify(video, patch), context);
+    for (const Ltx2EncoderLevel& level : down_blocks) {
+        for (const Ltx2Residual& block : level.resnets) x = block.forward(x, context);
+        x = level.downsamplers[0].forward(x, context);
+    }
+    for (const Ltx2Residual& block : mid_block.resnets) x = block.forward(x, context);
+    x = conv_out.forward(ltx2_norm_silu(x), context);
+    cache.started = true;
+    return x;
+}
+
+Ltx2Decoder::Ltx2Decoder(const Ltx2VaeConfig& config) : patch(config.patch) {
+    bool reflect = config.decoder_reflect;
+    size_t levels = config.decoder_widths.size();
+    int64_t channels = config.decoder_widths.back();
+    conv_in = Ltx2Conv(config.latent_channels, channels, reflect);
+    mid_block.resnets = residuals(config.decoder_layers.back(), channels, reflect);
+    for (size_t i = 0; i < levels; ++i) {
+        size_t declared = levels - 1 - i;  // the lists of the config run from the last level to the first
+        Ltx2DecoderLevel level;
+        level.upsamplers.emplace_back(channels, config.upsample_factor[declared],
+                                      resample_stride(config.upsample[i]), config.upsample_residual[declared],
+                                      reflect);
+        channels /= config.upsample_factor[declared];
+        level.resnets = residuals(config.decoder_layers[declared], channels, reflect);
+        up_blocks.push_back(std::move(level));
+    }
+    conv_out = Ltx2Conv(channels, 3 * patch * patch, reflect);
+}
+
+Tensor Ltx2Decoder::forward(const Tensor& latents, CausalCache* cache) const {
+    if (cache != nullptr) cache->next = 0;
+    Ltx2Context context{cache};
+    Tensor x = conv_in.forward(latents, context);
+    for (const Ltx2Residual& block : mid_block.resnets) x = block.forward(x, context);
+    for (size_t i = 0; i < up_blocks.size(); ++i) {
+        Scope scope("up_blocks", static_cast<int64_t>(i));
+        x = up_blocks[i].upsamplers[0].forward(x, context);
+        for (const Ltx2Residual& block : up_blocks[i].resnets) x = block.forward(x, context);
+    }
+    x = unpatchify(conv_out.forward(ltx2_norm_silu(x), context), patch);
+    if (cache != nullptr) cache->started = true;
+    return x;
+}
+
+Ltx2Vae::Ltx2Vae(const Ltx2VaeConfig& config, VaeParts parts) : config_(config) {
+    latents_mean = same_layout({config.latent_channels}, {});
+    latents_std = same_layout({config.latent_channels}, {.mean = 1});
+    latents_mean.keep_fp32 = latents_std.keep_fp32 = true;
+    if (parts != VaeParts::decoder) encoder.emplace(config);
+    if (parts != VaeParts::encoder) decoder.emplace(config);
+}
+
+Tensor Ltx2Vae::encode_moments(const Tensor& video) const {
+    CausalCache cache;
+    std::vector<Tensor> parts;
+    for_each_chunk(video.dim(1), config_.temporal_factor(), [&](int64_t start, int64_t n) {
+        parts.push_back(encoder->forward(slice(video, 1, start, n), cache));
+    });
+    return concat(parts, 1);
+}
+
+VaeMoments Ltx2Vae::encode(const Tensor& video) const {
+    Scope scope("vae");
+    check(encoder.has_value(), "this autoencoder was loaded without its encoder");
+    int64_t s = config_.spatial_factor(), t = config_.temporal_factor();
+    check_input(video.rank() == 5 && video.cols() == 3 && video.dim(1) % t == 1 % t &&
+                    video.dim(2) % s == 0 && video.dim(3) % s == 0 && video.numel() > 0,
+                "video ", video, " cannot be encoded: [B,T,H,W,3] with 1 + ", t,
+                "k frames and sides that are multiples of ", s, " is expected");
+    Tensor moments = tiling.active(video.dim(2), video.dim(3))
+                         ? blend_tiles(video, tiling.tile, tiling.stride, -s,
+                                       [&](const Tensor& x) { return encode_moments(x); })
+                         : encode_moments(video);
+    int64_t z = config_.latent_channels;
+    Tensor shared = moments.cols_slice(z, 1).contiguous();
+    return {moments.cols_slice(0, z).contiguous(),
+            clamp(concat(std::vector<Tensor>(static_cast<size_t>(z), shared), 4), -30, 20)};
+}
+
+Tensor Ltx2Vae::decode_clip(const Tensor& latents, const VaeDecodeOptions& options) const {
+    std::vector<Tensor> parts;
+    CausalCache cache;
+    auto emit = [&](const Tensor& frames, int64_t done) {
+        if (options.sink) {
+            options.sink(frames);
+        } else {
+            parts.push_back(frames);
+        }
+        if (options.progress) options.progress(done, latents.dim(1));
+    };
+    if (!config_.decoder_causal) {
+        emit(decoder->forward(latents, nullptr), latents.dim(1));
+    } else {
+        for_each_chunk(latents.dim(1), std::max<int64_t>(1, options.chunk), [&](int64_t start, int64_t n) {
+            emit(decoder->forward(slice(latents, 1, start, n), &cache), start + n);
+        });
+    }
+    return options.sink ? Tensor() : concat(parts, 1);
+}
+
+Tensor Ltx2Vae::decode(const Tensor& latents, const VaeDecodeOptions& options) const {
+    Scope scope("vae");
+    check(decoder.has_value(), "this autoencoder was loaded without its decoder");
+    check_input(latents.rank() == 5 && latents.cols() == config_.latent_channels && latents.numel() > 0,
+                "latents ", latents, " cannot be decoded: [B,t,h,w,", config_.latent_channels,
+                "] is expected");
+    int64_t s = config_.spatial_factor();
+    if (!tiling.active(latents.dim(2) * s, latents.dim(3) * s)) return decode_clip(latents, options);
+    Tensor video = blend_tiles(latents, tiling.tile / s, tiling.stride / s, s,
+                               [&](const Tensor& x) { return decode_clip(x, {.chunk = options.chunk}); });
+    if (!options.sink) return video;
+    options.sink(video);
+    return {};
+}
+
+Tensor Ltx2Vae::normalise(const Tensor& mean) const {
+    std::vector<double> m = to_vector<double>(latents_mean.value), s = to_vector<double>(latents_std.value);
+    for (size_t i = 0; i < m.size(); ++i) {
+        s[i] = 1 / s[i];
+        m[i] *= -s[i];
+    }
+    Shape shape{config_.latent_channels};
+    return affine(mean, from_vector(s, shape).to(mean.dtype()), from_vector(m, shape).to(mean.dtype()));
+}
+
+Tensor Ltx2Vae::denormalise(const Tensor& latents) const {
+    return affine(latents, latents_std.value.to(latents.dtype()), latents_mean.value.to(latents.dtype()));
+}
+
+CheckpointNames ltx2_vae_names(VaeParts parts) {
+    CheckpointNames names;
+    names.format = "diffusers";
+    if (parts == VaeParts::decoder) names.ignored = {"encoder"};
+    if (parts == VaeParts::encoder) names.ignored = {"decoder"};
+    return names;
+}
+
+}  // namespace sana

@@ -1,0 +1,86 @@
+// What the video autoencoders share.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "nn/conv.h"
+#include "ops/layout.h"
+
+namespace sana {
+
+// Which half of an autoencoder is built and loaded: text to video needs no encoder.
+enum class VaeParts { both, encoder, decoder };
+
+// Posterior of a clip, each [B,t,h,w,Z].
+struct VaeMoments {
+    Tensor mean, logvar;
+};
+
+struct VaeDecodeOptions {
+    std::function<void(const Tensor& frames)> sink =
+        {};  // receives finished frames; then decode() returns none
+    std::function<void(int64_t done, int64_t total)> progress = {};  // latent frames
+    int64_t chunk = 0;                                               // latent frames at once; 0: by size
+};
+
+// The memory of one clip's causal convolutions, walked in the order of execution.
+struct CausalCache {
+    std::vector<Tensor> slots;  // up to two input frames each
+    size_t next = 0;
+    bool started = false;  // whether the first chunk has gone through
+
+    Tensor& slot() {
+        if (next == slots.size()) slots.emplace_back();
+        return slots[next++];
+    }
+};
+
+// Keeps the last `frames` of slot ++ x, copied so that no large chunk stays alive behind a small view.
+inline void remember(Tensor& slot, const Tensor& x, int64_t frames) {
+    int64_t have = x.dim(1);
+    if (have >= frames || !slot.defined()) {
+        int64_t n = std::min(have, frames);
+        Tensor last = slice(x, 1, have - n, n);
+        slot = last.storage() == x.storage() ? last.clone() : last;
+    } else {
+        int64_t keep = std::min(slot.dim(1), frames - have);
+        slot = concat({slice(slot, 1, slot.dim(1) - keep, keep), x}, 1);
+    }
+}
+
+// A causal convolution of KT frames: what its cache lacks of KT - 1 frames of history is padded in front.
+inline Tensor causal_conv(const Conv3d& conv, const Tensor& x, CausalCache& cache,
+                          const Tensor& residual = {}) {
+    Tensor& slot = cache.slot();
+    int64_t history = conv.weight.shape[1] - 1, have = slot.defined() ? slot.dim(1) : 0;
+    Tensor past = slot;
+    Tensor y = conv.forward_padded(x, past, history - have, 0, residual);
+    remember(slot, x, history);
+    return y;
+}
+
+// The clip a frame at a time at first, then in chunks: [0,1), [1,1+chunk), ...
+template <class F>
+void for_each_chunk(int64_t frames, int64_t chunk, F f) {
+    for (int64_t start = 0; start < frames;) {
+        int64_t n = start == 0 ? 1 : std::min(chunk, frames - start);
+        f(start, n);
+        start += n;
+    }
+}
+
+// Spatial tiling, on request only: it changes the result near tile borders. Sizes in pixels.
+struct VaeTiling {
+    int64_t tile = 0, stride = 0;
+    bool active(int64_t height, int64_t width) const { return tile > 0 && (height > tile || width > tile); }
+};
+
+// f on overlapping tiles of x [B,T,H,W,C] (tile and stride in units of x), the results blended linearly over their
+// overlap, first with the tile above, then with the one to the left, and cut to the stride. A result is `factor` times
+// larger in space when factor > 0, -factor times smaller when negative. Source: diffusers' tiled_decode.
+Tensor blend_tiles(const Tensor& x, int64_t tile, int64_t stride, int64_t factor,
+                   const std::function<Tensor(const Tensor&)>& f);
+
+}  // namespace sana

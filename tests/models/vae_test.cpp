@@ -1,0 +1,134 @@
+// Both autoencoders against the reference, and the properties that streaming rests on.
+#include "../golden.h"
+#include "models/ltx2_vae/ltx2_vae.h"
+#include "models/wan_vae/wan_vae.h"
+
+using namespace sana;
+using namespace sana::test;
+
+namespace {
+
+constexpr double kFp32 = 2e-5;  // goldens.md; measured below 2e-6
+
+// bf16 storage, fp32 sums. A model of released width is to stay within 2e-2; these have 8 to 16 channels, over which
+// the roundings of some twenty layers average less (measured 2.1e-2).
+constexpr double kBf16 = 4e-2;
+
+template <class Vae>
+void run_golden(const Golden& golden, Vae& vae, const CheckpointNames& names, DType dtype, double bound) {
+    load(parameters(vae), names, golden.under("w."), dtype, golden.path);
+    auto input = [&](const char* key) { return channels_last(golden.at(key)).to(dtype); };
+    VaeMoments moments = vae.encode(input("in.video"));
+    if (!expect_close(channels_first(moments.mean), golden.at("out.mean"), bound, "out.mean")) return;
+    expect_close(channels_first(moments.logvar), golden.at("out.logvar"), bound, "out.logvar");
+    expect_close(channels_first(vae.decode(input("in.latents"))), golden.at("out.video"), bound, "out.video");
+    if (golden.has("in.image")) {
+        expect_close(channels_first(vae.encode(input("in.image")).mean), golden.at("out.image_mean"), bound,
+                     "out.image_mean");
+        expect_close(channels_first(vae.decode(input("in.latent_image"))), golden.at("out.image"), bound,
+                     "out.image");
+    }
+}
+
+// bound: fp64 shows that chunks are exact, fp32 that they stay so up to sums of another order.
+template <class Vae>
+void expect_chunks_exact(const Vae& vae, const Tensor& latents, double bound) {
+    Tensor one = vae.decode(latents, {.chunk = 1});
+    for (int64_t chunk : {2, 3, 8}) {
+        EXPECT_LE(relative_l2(vae.decode(latents, {.chunk = chunk}), one), bound) << "chunk " << chunk;
+    }
+    std::vector<Tensor> received;
+    std::vector<int64_t> done;
+    Tensor none = vae.decode(latents, {.sink = [&](const Tensor& frames) { received.push_back(frames); },
+                                       .progress = [&](int64_t n, int64_t) { done.push_back(n); },
+                                       .chunk = 2});
+    EXPECT_FALSE(none.defined());
+    EXPECT_LE(relative_l2(concat(received, 1), one), bound);
+    EXPECT_EQ(done.back(), latents.dim(1));
+}
+
+Tensor ramp(const Shape& shape) {
+    Tensor x = empty(shape, DType::F32);
+    for (int64_t i = 0; i < x.numel(); ++i) x.data<float>()[i] = std::sin(0.37f * static_cast<float>(i));
+    return x;
+}
+
+}  // namespace
+
+TEST(WanVaeGolden, Fp32AndFp64) {
+    for (const std::string& path : golden_files("wan_vae")) {
+        Golden golden(path);
+        WanVae vae(WanVaeConfig::from_json(golden.config()), VaeParts::both);
+        run_golden(golden, vae, wan_vae_names(VaeParts::both), DType::F32, kFp32);
+        run_golden(golden, vae, wan_vae_names(VaeParts::both), DType::F64, kFp32);
+        run_golden(golden, vae, wan_vae_names(VaeParts::both), DType::BF16, kBf16);
+    }
+}
+
+TEST(Ltx2VaeGolden, Fp32AndFp64) {
+    for (const std::string& path : golden_files("ltx2_vae")) {
+        SCOPED_TRACE(path);
+        Golden golden(path);
+        Ltx2Vae vae(Ltx2VaeConfig::from_json(golden.config()), VaeParts::both);
+        run_golden(golden, vae, ltx2_vae_names(VaeParts::both), DType::F32, kFp32);
+        run_golden(golden, vae, ltx2_vae_names(VaeParts::both), DType::F64, kFp32);
+    }
+}
+
+TEST(WanVae, ChunksOfAnySizeAreExact) {
+    Golden golden(golden_files("wan_vae")[0]);
+    WanVae vae(WanVaeConfig::from_json(golden.config()), VaeParts::decoder);
+    for (auto [dtype, bound] : {std::pair(DType::F64, 1e-12), std::pair(DType::F32, 5e-6)}) {
+        load(parameters(vae), wan_vae_names(VaeParts::decoder), golden.under("w."), dtype, golden.path);
+        expect_chunks_exact(vae, ramp({2, 6, 3, 2, vae.config().latent_channels}).to(dtype), bound);
+    }
+}
+
+TEST(Ltx2Vae, CausalChunksAreExact) {
+    for (const std::string& path : golden_files("ltx2_vae")) {
+        Golden golden(path);
+        Ltx2VaeConfig config = Ltx2VaeConfig::from_json(golden.config());
+        if (!config.decoder_causal) continue;
+        Ltx2Vae vae(config, VaeParts::decoder);
+        for (auto [dtype, bound] : {std::pair(DType::F64, 1e-12), std::pair(DType::F32, 5e-6)}) {
+            load(parameters(vae), ltx2_vae_names(VaeParts::decoder), golden.under("w."), dtype, path);
+            expect_chunks_exact(vae, ramp({1, 4, 2, 2, config.latent_channels}).to(dtype), bound);
+        }
+    }
+}
+
+// One tile that covers the clip changes nothing; several differ, but only mildly away from smooth inputs.
+TEST(WanVae, Tiling) {
+    Golden golden(golden_files("wan_vae")[0]);
+    WanVae vae(WanVaeConfig::from_json(golden.config()), VaeParts::both);
+    load(parameters(vae), wan_vae_names(VaeParts::both), golden.under("w."), DType::F32, golden.path);
+    Tensor latents = ramp({1, 2, 6, 8, vae.config().latent_channels}), whole = vae.decode(latents);
+    vae.tiling = {64, 48};
+    EXPECT_EQ(max_abs_difference(vae.decode(latents), whole), 0.0);
+    vae.tiling = {32, 24};
+    Tensor tiled = vae.decode(latents);
+    EXPECT_EQ(tiled.shape(), whole.shape());
+    EXPECT_GT(max_abs_difference(tiled, whole), 0.0);
+    // Rows and columns before the first overlap come from the first tile alone.
+    Tensor corner = vae.decode(slice(slice(latents, 2, 0, 4), 3, 0, 4));
+    EXPECT_LE(max_abs_difference(slice(slice(tiled, 2, 0, 24), 3, 0, 24).contiguous(),
+                                 slice(slice(corner, 2, 0, 24), 3, 0, 24).contiguous()),
+              1e-6);
+    EXPECT_EQ(vae.encode(whole).mean.shape(), latents.shape());
+}
+
+TEST(WanVae, RefusesWhatDoesNotFit) {
+    WanVaeConfig config = WanVaeConfig::released();
+    config.base = config.decoder_base = 4;
+    WanVae vae(config, VaeParts::both);
+    draw(parameters(vae), 1, DType::F32);
+    EXPECT_THROW(vae.encode(zeros({1, 2, 16, 16, 3}, DType::F32)), InputError);  // 2 frames
+    EXPECT_THROW(vae.encode(zeros({1, 1, 12, 16, 3}, DType::F32)), InputError);  // height
+    EXPECT_THROW(vae.decode(zeros({1, 1, 2, 2, 15}, DType::F32)), InputError);   // channels
+}
+
+TEST(Vae, NormalisingIsUndone) {
+    WanVae vae(WanVaeConfig::released(), VaeParts::decoder);
+    Tensor z = ramp({1, 2, 3, 4, 16});
+    EXPECT_LE(relative_l2(vae.denormalise(vae.normalise(z)), z), 1e-6);
+}
