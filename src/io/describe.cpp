@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdint>
 
 namespace sana {
 
@@ -86,6 +87,25 @@ std::string describe_foreign(std::string_view bytes) {
 bool looks_like_safetensors(std::string_view bytes) {
     using namespace std::string_view_literals;
     return bytes.size() > 8 && bytes[8] == '{' && bytes.substr(4, 4) == "\0\0\0\0"sv;
+}
+
+bool is_utf8(std::string_view text) {
+    for (size_t i = 0; i < text.size();) {
+        auto byte = [&](size_t at) { return at < text.size() ? static_cast<uint8_t>(text[at]) : 0; };
+        uint32_t lead = byte(i);
+        size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+        if (length == 0) return false;
+        uint32_t point = length == 1 ? lead : lead & (0x7fu >> length);
+        for (size_t k = 1; k < length; ++k) {
+            if (byte(i + k) >> 6 != 2) return false;
+            point = (point << 6) | (byte(i + k) & 0x3fu);
+        }
+        constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
+        if (point < kSmallest[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000))
+            return false;
+        i += length;
+    }
+    return true;
 }
 
 }  // namespace sana

@@ -17,4 +17,6 @@ std::string describe_foreign(std::string_view first_bytes);
 // first, since the length can look like another format's signature.
 bool looks_like_safetensors(std::string_view first_bytes);
 
+bool is_utf8(std::string_view text);
+
 }  // namespace sana

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "io/bounds.h"
 #include "io/describe.h"
 
 namespace sana {
@@ -182,17 +183,6 @@ private:
          have_key_ = false;
 };
 
-std::optional<int64_t> bytes_of(const SafetensorsEntry& entry) {
-    int64_t product = size_of(entry.dtype);
-    bool zero = false;
-    for (int64_t dim : entry.shape) {
-        zero = zero || dim == 0;
-        // Zeros are left out, so that a shape whose other dimensions overflow is refused as well.
-        if (dim != 0 && __builtin_mul_overflow(product, dim, &product)) return std::nullopt;
-    }
-    return zero ? 0 : product;
-}
-
 }  // namespace
 
 SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t data_bytes,
@@ -203,7 +193,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t data_b
 
     std::vector<std::pair<const std::string*, const SafetensorsEntry*>> by_place;
     for (const auto& [name, entry] : header.entries) {
-        std::optional<int64_t> size = bytes_of(entry);
+        std::optional<int64_t> size = checked_bytes(entry.dtype, entry.shape);
         if (!size) {
             fail_input(path, ": tensor ", in_quotes(name), ": the size of shape ", entry.shape,
                        " overflows 63 bits: the file is damaged");
