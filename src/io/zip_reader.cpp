@@ -170,7 +170,8 @@ StoragePtr ZipReader::unpack(const std::string& name, const Entry& entry) const 
         std::string message = zip_error_strerror(&error);
         zip_error_fini(&error);
         zip_source_free(source);
-        fail_input(file_->path(), ": ", message, kDamaged);
+        fail_input(file_->path(), ": the zip entry ", in_quotes(name), " cannot be unpacked (", message, ")",
+                   kDamaged);
     }
     zip_error_fini(&error);
     zip_int64_t index = zip_name_locate(archive.get(), name.c_str(), ZIP_FL_ENC_RAW);
