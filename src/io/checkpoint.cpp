@@ -1,6 +1,7 @@
 #include "io/checkpoint.h"
 
 #include <filesystem>
+#include <system_error>
 
 #include "core/check.h"
 #include "io/describe.h"
@@ -13,20 +14,25 @@ namespace sana {
 
 namespace {
 
+// Whether the folder holds <base>...safetensors...; a folder that cannot be listed holds nothing here.
+bool holds(const std::string& folder, const std::string& base) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+         it.increment(error)) {
+        std::string name = it->path().filename().string();
+        if (name.starts_with(base) && name.find(".safetensors") != std::string::npos) return true;
+    }
+    return false;
+}
+
 Checkpoint read_any_folder(const std::string& folder) {
     check_input(
         !file_exists((std::filesystem::path(folder) / "model_index.json").string()), folder,
         ": is the folder of a whole pipeline (model_index.json): give one of its parts, for instance ",
         (std::filesystem::path(folder) / "transformer").string());
-    // The names that diffusers and transformers give; the first that is there is taken.
-    for (const char* base : {"diffusion_pytorch_model", "model"}) {
-        for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-            std::string name = entry.path().filename().string();
-            if (name.starts_with(base) && name.find(".safetensors") != std::string::npos)
-                return read_folder(folder, base);
-        }
-    }
-    return read_folder(folder, "diffusion_pytorch_model");
+    // The names that diffusers and transformers give; read_folder explains what is there when neither is.
+    bool transformers = !holds(folder, "diffusion_pytorch_model") && holds(folder, "model");
+    return read_folder(folder, transformers ? "model" : "diffusion_pytorch_model");
 }
 
 }  // namespace

@@ -21,9 +21,9 @@ Checkpoint read_safetensors(const std::string& path);
 // name, so equal content gives equal bytes. "format": "pt" is added to the metadata when it has no "format".
 void write_safetensors(const std::string& path, const TensorMap& tensors, const Metadata& metadata = {});
 
-// Writes <base>.safetensors, or, above max_bytes of data (2 GiB and more are usual; one tensor is never divided),
-// <base>-00001-of-0000n.safetensors and <base>.safetensors.index.json. Files of an earlier checkpoint of the same base
-// that the new one does not use are removed at the end.
+// Writes <base>.safetensors when the data has at most max_bytes, else shards of at most max_bytes (more only where a
+// single tensor has more) <base>-00001-of-0000n.safetensors and <base>.safetensors.index.json. Makes the folder. Files
+// of an earlier checkpoint of the same base that the new one does not use are removed at the end.
 void write_sharded(const std::string& folder, const std::string& base, const TensorMap& tensors,
                    int64_t max_bytes, const Metadata& metadata = {});
 
