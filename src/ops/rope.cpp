@@ -10,12 +10,14 @@ namespace {
 
 // Angles of one axis: pairs [first, first + width/2) of row n get position(n) * theta^(-2j/width).
 template <class Position>
-void fill_axis(const Rope& rope, int64_t first, int64_t width, double theta, Position position) {
+void fill_axis(const Rope& rope, int64_t first, int64_t width, double theta, Position position,
+               bool bf16_frequencies = false) {
     int64_t rows = rope.cos.dim(0), pairs = rope.cos.dim(1);
     float* cosines = rope.cos.data<float>();
     float* sines = rope.sin.data<float>();
     for (int64_t j = 0; j < width / 2; ++j) {
         double omega = std::pow(theta, -2.0 * static_cast<double>(j) / static_cast<double>(width));
+        if (bf16_frequencies) omega = bf16(static_cast<float>(omega));
         for (int64_t n = 0; n < rows; ++n) {
             double angle = static_cast<double>(position(n)) * omega;
             cosines[n * pairs + first + j] = static_cast<float>(std::cos(angle));
@@ -32,9 +34,10 @@ Rope empty_rope(int64_t rows, int64_t head_dim, Device device) {
 
 }  // namespace
 
-Rope rope_1d(int64_t length, int64_t head_dim, double theta, Device device) {
+Rope rope_1d(int64_t length, int64_t head_dim, double theta, Device device, bool bf16_frequencies) {
     Rope rope = empty_rope(length, head_dim, device);
-    fill_axis(rope, 0, head_dim, theta, [](int64_t n) { return n; });
+    fill_axis(
+        rope, 0, head_dim, theta, [](int64_t n) { return n; }, bf16_frequencies);
     return rope;
 }
 

@@ -11,7 +11,8 @@ struct Rope {
 };
 
 // Positions 0..L-1; angle = n * theta^(-2j/D).
-Rope rope_1d(int64_t length, int64_t head_dim, double theta, Device device);
+// bf16_frequencies: theta^(-2j/D) rounded to bf16, as a reference module has them after a cast to bf16.
+Rope rope_1d(int64_t length, int64_t head_dim, double theta, Device device, bool bf16_frequencies = false);
 
 // Tokens of a grid (T slowest), position (t_start + t, h, w). A head's pairs are split over the axes: width
 // 2*floor(D/6) for h and for w, the rest for t (first); angle = position * theta^(-2j/m) with each axis' own width m.

@@ -160,4 +160,9 @@ private:
 CheckpointNames dit_diffusers_names(const DiTConfig& config);
 CheckpointNames dit_official_names();
 
+// Whether these are the tensors of an official checkpoint (SANA_Video_2B_480p.pth), and the config that their shapes
+// tell. head_dim is not among them: 112 in every released model.
+bool looks_official(const TensorMap& tensors);
+DiTConfig infer_dit_config(const TensorMap& tensors, int64_t head_dim, const std::string& source);
+
 }  // namespace sana

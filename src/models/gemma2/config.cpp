@@ -26,6 +26,7 @@ Gemma2Config Gemma2Config::from_json(const JsonConfig& json) {
     c.norm_eps = json.number("rms_norm_eps", c.norm_eps, 0, 1);
     c.rope_theta = json.number(
         "rope_theta", json.object("rope_parameters").number("rope_theta", c.rope_theta, 1, 1e12), 1, 1e12);
+    c.stored_bf16 = json.text("dtype", json.text("torch_dtype", "float32")) == "bfloat16";
     c.pad_id = json.integer("pad_token_id", c.pad_id, 0, c.vocabulary - 1);
     c.bos_id = json.integer("bos_token_id", c.bos_id, 0, c.vocabulary - 1);
     if (c.heads % c.kv_heads != 0)
@@ -55,6 +56,7 @@ std::string Gemma2Config::to_json() const {
     nlohmann::ordered_json json{
         {"architectures", {"Gemma2Model"}},
         {"model_type", "gemma2"},
+        {"dtype", stored_bf16 ? "bfloat16" : "float32"},
         {"vocab_size", vocabulary},
         {"hidden_size", hidden},
         {"intermediate_size", inner},

@@ -37,8 +37,10 @@ Tensor Gemma2::forward(const Tensor& ids, const Tensor& mask, bool soft_cap) con
     Scope scope("text_encoder");
     check_input(ids.dim(1) <= config_.max_positions, "a text of ", ids.dim(1), " tokens is longer than the ",
                 config_.max_positions, " positions of the text encoder");
-    Tensor x = embedding(ids, embed_tokens.value, std::sqrt(static_cast<float>(config_.hidden)));
-    Rope rope = rope_1d(ids.dim(1), config_.head_dim, config_.rope_theta, ids.device());
+    float scale = std::sqrt(static_cast<float>(config_.hidden));
+    Tensor x =
+        embedding(ids, embed_tokens.value, config_.stored_bf16 ? static_cast<float>(bf16(scale)) : scale);
+    Rope rope = rope_1d(ids.dim(1), config_.head_dim, config_.rope_theta, ids.device(), config_.stored_bf16);
     AttentionOptions options{.heads = config_.heads,
                              .kv_heads = config_.kv_heads,
                              .scale = static_cast<float>(1 / std::sqrt(config_.query_scalar)),

@@ -27,6 +27,9 @@ struct Gemma2Config {
     double soft_cap = 50;       // attn_logit_softcapping, 0: none
     double norm_eps = 1e-6;     // rms_norm_eps
     double rope_theta = 10000;
+    // dtype "bfloat16": the reference then runs with its embedding scale and rotary frequencies rounded to bf16, also
+    // after a cast back to fp32. A difference of 1e-3 in the states of a 40-token prompt.
+    bool stored_bf16 = false;
     int64_t pad_id = 0, bos_id = 2;
     std::vector<bool> sliding;  // a layer: sliding window or full attention
 

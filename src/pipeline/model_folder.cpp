@@ -1,0 +1,179 @@
+#include "pipeline/model_folder.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/hash.h"
+#include "io/checkpoint.h"
+#include "io/mmap.h"
+#include "io/text_file.h"
+
+namespace sana {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+JsonConfig read_config(const std::string& path, const std::string& what) {
+    check_input(file_exists(path), path, ": is missing; it describes the ", what,
+                ". A SANA-Video model in the diffusers layout has it (docs/models.md says where to get one)");
+    return JsonConfig(read_json_text(path), path);
+}
+
+std::vector<std::string> weight_files(const std::string& path) {
+    if (!is_folder(path)) return {path};
+    std::vector<std::string> files;
+    for (const auto& entry : fs::directory_iterator(path)) {
+        std::string extension = entry.path().extension().string();
+        if (extension == ".safetensors" || extension == ".pth") files.push_back(entry.path().string());
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
+std::string fingerprint(const std::string& path) {
+    constexpr int64_t kWhole = int64_t{64} << 20, kSample = 1 << 20, kSamples = 16;
+    auto file = MappedFile::open(path);
+    Sha256 hash;
+    int64_t bytes = file->bytes();
+    hash.update(&bytes, sizeof bytes);
+    if (bytes <= kWhole) {
+        hash.update(file->data(), static_cast<size_t>(bytes));
+    } else {
+        for (int64_t i = 0; i < kSamples; ++i) {
+            hash.update(file->data() + (bytes - kSample) * i / (kSamples - 1), static_cast<size_t>(kSample));
+        }
+    }
+    return hash.hex().substr(0, 16);
+}
+
+}  // namespace
+
+TensorMap read_weights(const std::string& path, std::string* file) {
+    Checkpoint checkpoint = read_checkpoint(path);
+    if (file != nullptr) *file = path;
+    return std::move(checkpoint.tensors);
+}
+
+ModelFolder::ModelFolder(const ModelPaths& paths) : paths_(paths) {
+    check_input(
+        !paths_.folder.empty(),
+        "no model given; use --model FOLDER (sana init makes one, docs/models.md says where to get one)");
+    check_input(is_folder(paths_.folder), paths_.folder,
+                ": no such folder; --model names a folder in the diffusers layout");
+    // A transformer file of its own still has the folder's config.
+    bool own_folder = is_folder(paths_.transformer);
+    dit = DiTConfig::from_json(
+        read_config((own_folder ? paths_.transformer : part("transformer")) + "/config.json", "transformer"));
+    text = Gemma2Config::from_json(read_config(part("text_encoder/config.json"), "text encoder"));
+    vae = vae_config_from_json(read_config(part("vae/config.json"), "autoencoder"));
+    read_scheduler();
+    read_prompt_template();
+    check_parts();
+    VaeShape shape = shape_of(vae);
+    size_rules.multiple = shape.spatial_factor * std::max(dit.patch[1], dit.patch[2]);
+    size_rules.temporal = shape.temporal_factor * dit.patch[0];
+    size_rules.largest_side = std::min<int64_t>(16384, dit.rope_max_seq_len * size_rules.multiple);
+    size_rules.most_frames = (dit.rope_max_seq_len * dit.patch[0] - 1) * shape.temporal_factor + 1;
+}
+
+void ModelFolder::check_parts() const {
+    VaeShape shape = shape_of(vae);
+    check_input(dit.in_channels == shape.latent_channels && dit.out_channels == shape.latent_channels,
+                paths_.folder, ": the transformer works on ", dit.in_channels, " -> ", dit.out_channels,
+                " latent channels, the autoencoder has ", shape.latent_channels,
+                "; the parts do not belong together");
+    check_input(dit.caption_channels == text.hidden, paths_.folder,
+                ": the transformer reads text states of width ", dit.caption_channels,
+                ", the text encoder makes ", text.hidden, "; the parts do not belong together");
+    check_input(dit.patch[0] == 1, paths_.folder, ": a patch of ", dit.patch[0],
+                " latent frames is not supported");
+}
+
+void ModelFolder::read_scheduler() {
+    std::string path = part("scheduler/scheduler_config.json");
+    if (!file_exists(path)) return;
+    JsonConfig json = read_config(path, "sampler");
+    std::string name = json.text("_class_name", "DPMSolverMultistepScheduler");
+    if (name == "DPMSolverMultistepScheduler") {
+        sampler = SamplerKind::dpm_solver;
+    } else if (name == "UniPCMultistepScheduler") {
+        sampler = SamplerKind::unipc;
+    } else if (name == "FlowMatchEulerDiscreteScheduler") {
+        sampler = SamplerKind::flow_euler;
+    } else {
+        throw InputError(json.error(
+            "_class_name",
+            "is " + name + "; DPMSolverMultistep, UniPCMultistep and FlowMatchEulerDiscrete are supported"));
+    }
+    flow_shift =
+        json.number(sampler == SamplerKind::flow_euler ? "shift" : "flow_shift", flow_shift, 1e-3, 1000);
+}
+
+void ModelFolder::read_prompt_template() {
+    if (paths_.prompt_template == "none") return;
+    if (!paths_.prompt_template.empty()) {
+        prompt_template = load_prompt_template(paths_.prompt_template);
+        return;
+    }
+    for (const char* name : {"prompt_template.yaml", "prompt_template.json", "prompt_template.txt"}) {
+        if (file_exists(part(name))) {
+            prompt_template = load_prompt_template(part(name));
+            return;
+        }
+    }
+    // A YAML of the official repository put into the folder.
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(paths_.folder)) {
+        std::string extension = entry.path().extension().string();
+        bool yaml = extension == ".yaml" || extension == ".yml";
+        if (yaml && read_text_file(entry.path().string()).find("chi_prompt") != std::string::npos)
+            found.push_back(entry.path().string());
+    }
+    check_input(found.size() <= 1, paths_.folder,
+                ": more than one YAML with a chi_prompt; choose with --prompt-template FILE");
+    if (!found.empty()) prompt_template = load_prompt_template(found[0]);
+}
+
+DiT ModelFolder::load_transformer(DType dtype) const {
+    std::string path = paths_.transformer.empty() ? part("transformer") : paths_.transformer;
+    TensorMap weights = read_weights(path);
+    DiT model(dit);
+    CheckpointNames names = looks_official(weights) ? dit_official_names() : dit_diffusers_names(dit);
+    load(parameters(model), names, weights, dtype, path);
+    return model;
+}
+
+Gemma2 ModelFolder::load_text_encoder(DType dtype) const {
+    std::string path = part("text_encoder");
+    TensorMap weights = read_weights(path);
+    Gemma2 model(text);
+    load(parameters(model), gemma2_names(weights), weights, dtype, path);
+    return model;
+}
+
+Vae ModelFolder::load_vae(VaeParts parts, DType dtype) const {
+    std::string path = part("vae");
+    TensorMap weights = read_weights(path);
+    Vae model(vae, parts);
+    load(model.parameters(), model.names(), weights, dtype, path);
+    return model;
+}
+
+Tokenizer ModelFolder::load_tokenizer() const {
+    return Tokenizer::load(paths_.tokenizer.empty() ? part("tokenizer") : paths_.tokenizer);
+}
+
+std::vector<std::pair<std::string, std::string>> ModelFolder::fingerprints() const {
+    std::vector<std::pair<std::string, std::string>> out;
+    for (const char* name : {"transformer", "text_encoder", "vae"}) {
+        bool own = std::string(name) == "transformer" && !paths_.transformer.empty();
+        std::string all;
+        for (const std::string& file : weight_files(own ? paths_.transformer : part(name)))
+            all += fingerprint(file);
+        out.emplace_back(name, all.size() > 16 ? sha256_hex(all).substr(0, 16) : all);
+    }
+    return out;
+}
+
+}  // namespace sana

@@ -1,0 +1,61 @@
+// A model on disk: the diffusers folder (model_index.json, transformer/, vae/, text_encoder/, tokenizer/, scheduler/),
+// optionally with single parts taken from elsewhere. Opening reads configs only; weights are mapped when a part is built.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "models/dit/dit.h"
+#include "models/gemma2/gemma2.h"
+#include "pipeline/resolution.h"
+#include "pipeline/vae.h"
+#include "sampling/sampler.h"
+#include "text/prompt.h"
+#include "text/tokenizer.h"
+
+namespace sana {
+
+// Where the parts come from; empty: from the folder.
+struct ModelPaths {
+    std::string folder;
+    std::string transformer;      // a .pth or .safetensors file, or a folder with config.json
+    std::string tokenizer;        // a tokenizer.json or its folder
+    std::string prompt_template;  // see load_prompt_template(); "none": no instruction
+};
+
+class ModelFolder {
+public:
+    // InputError when a config is missing or bad, or when the parts do not belong together.
+    explicit ModelFolder(const ModelPaths& paths);
+
+    const ModelPaths& paths() const { return paths_; }
+    DiTConfig dit;
+    Gemma2Config text;
+    VaeConfig vae;
+    SamplerKind sampler = SamplerKind::dpm_solver;
+    double flow_shift = 8;
+    PromptTemplate prompt_template;
+    SizeRules size_rules;
+
+    DiT load_transformer(DType dtype) const;
+    Gemma2 load_text_encoder(DType dtype) const;
+    Vae load_vae(VaeParts parts, DType dtype) const;
+    Tokenizer load_tokenizer() const;
+
+    // One line a part of the model: file names and a fingerprint (SHA-256 over the header, length and samples of the
+    // data of each weights file; whole for files up to 64 MiB).
+    std::vector<std::pair<std::string, std::string>> fingerprints() const;
+
+private:
+    void read_scheduler();
+    void read_prompt_template();
+    void check_parts() const;
+    std::string part(const char* name) const { return paths_.folder + "/" + name; }
+
+    ModelPaths paths_;
+};
+
+// The weights of a part: a folder's files by the base names in use, or a single file.
+TensorMap read_weights(const std::string& path, std::string* file = nullptr);
+
+}  // namespace sana

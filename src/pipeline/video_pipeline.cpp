@@ -1,0 +1,217 @@
+#include "pipeline/video_pipeline.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "core/random.h"
+#include "core/scope.h"
+#include "ops/layout.h"
+#include "ops/pointwise.h"
+#include "sampling/denoise.h"
+
+namespace sana {
+
+namespace {
+
+void report(const Hooks& hooks, Phase phase, int64_t done, int64_t total) {
+    if (hooks.cancelled && hooks.cancelled()) throw Cancelled(join("cancelled during ", name_of(phase)));
+    if (hooks.progress) hooks.progress({phase, done, total});
+}
+
+void note(const Hooks& hooks, const std::string& text) {
+    if (hooks.note) hooks.note(text);
+}
+
+}  // namespace
+
+std::string_view name_of(Phase phase) {
+    switch (phase) {
+        case Phase::load: return "load";
+        case Phase::text: return "text";
+        case Phase::image: return "image";
+        case Phase::denoise: return "denoise";
+        case Phase::decode: return "decode";
+    }
+    return "";
+}
+
+VideoPipeline::VideoPipeline(const ModelFolder& model, DType dtype, DType vae_dtype)
+    : model_(model), dtype_(dtype), vae_dtype_(vae_dtype) {}
+
+Plan VideoPipeline::plan(const Request& r, const Hooks& hooks) const {
+    const SizeRules& rules = model_.size_rules;
+    Plan plan;
+    check_input(r.size.width >= 1 && r.size.height >= 1 && r.size.width <= 16384 && r.size.height <= 16384,
+                "size ", r.size.width, " x ", r.size.height, " is out of range; 1 .. 16384 a side");
+    plan.output = plan.size = r.size;
+    bool fits = r.size.width % rules.multiple == 0 && r.size.height % rules.multiple == 0;
+    const std::vector<Bin>* bins = resolution_bins(model_.dit.sample_size);
+    check_input(r.binning != Binning::on || bins != nullptr,
+                "this model has no resolution bins (its sample_size is ", model_.dit.sample_size,
+                "); use --bins off and sides that are multiples of ", rules.multiple);
+    if (r.binning == Binning::on || (r.binning == Binning::automatic && !fits && bins != nullptr)) {
+        plan.size = nearest_bin(*bins, r.size);
+        if (!(plan.size == r.size)) {
+            note(hooks, join(r.size.width, " x ", r.size.height, " is made at ", plan.size.width, " x ",
+                             plan.size.height, " (the nearest bin of this model) and scaled back"));
+        }
+    }
+    check_size(rules, plan.size);
+    check_input(r.frames >= 1 && r.frames <= rules.most_frames, "frames is ", r.frames,
+                "; this model makes 1 .. ", rules.most_frames);
+    plan.frames = valid_frames(rules, r.frames);
+    if (plan.frames != r.frames) {
+        note(hooks, join(r.frames, " frames become ", plan.frames, ": the autoencoder makes 1 + ",
+                         rules.temporal, "k frames"));
+    }
+    check_input(r.guidance >= 0 && r.guidance <= 100, "guidance is ", r.guidance, "; 0 .. 100");
+    check_input(!r.image.defined() || plan.frames > 1,
+                "image to video needs more than one frame: the first is the picture itself");
+    VaeShape vae = shape_of(model_.vae);
+    plan.latents = {1, (plan.frames - 1) / vae.temporal_factor + 1, plan.size.height / vae.spatial_factor,
+                    plan.size.width / vae.spatial_factor, vae.latent_channels};
+    plan.sampler = r.sampler.value_or(model_.sampler);
+    plan.flow_shift = r.flow_shift.value_or(model_.flow_shift);
+    make_schedule(plan.sampler, r.steps, plan.flow_shift);  // checks steps and shift
+    return plan;
+}
+
+TextFeatures VideoPipeline::encode_text(const Request& r, const Hooks& hooks) {
+    Scope scope("text");
+    std::string prompt = clean_prompt(r.prompt, r.keep_case) + motion_suffix(r.motion_score);
+    check_input(!clean_prompt(r.prompt, r.keep_case).empty(),
+                "the prompt is empty; say what the video shows with --prompt");
+    report(hooks, Phase::text, 0, 2);
+    Tokenizer tokenizer = model_.load_tokenizer();
+    check_input(tokenizer.size() <= model_.text.vocabulary, "the tokenizer has ", tokenizer.size(),
+                " tokens, the text encoder ", model_.text.vocabulary, "; they do not belong together");
+    std::vector<PromptTokens> texts;
+    if (r.guidance > 1)
+        texts.push_back(tokenize_prompt(tokenizer, "", clean_prompt(r.negative_prompt, r.keep_case)));
+    texts.push_back(tokenize_prompt(tokenizer, model_.prompt_template.instruction, prompt));
+    if (texts.back().cut > 0) {
+        note(hooks, join("the prompt is too long: its last ", texts.back().cut, " tokens are not seen",
+                         r.motion_score > 0 ? " (the motion score among them)" : ""));
+    }
+    if (texts.size() == 2 && texts[0].cut > 0)
+        note(hooks, join("the negative prompt is too long: its last ", texts[0].cut, " tokens are not seen"));
+    report(hooks, Phase::text, 1, 2);
+    Gemma2 encoder = model_.load_text_encoder(dtype_);
+    int64_t batch = static_cast<int64_t>(texts.size()), length = texts[0].max_length,
+            width = model_.text.hidden;
+    TextFeatures out{zeros({batch, length, width}, dtype_), zeros({batch, length}, DType::I32)};
+    for (int64_t b = 0; b < batch; ++b) {
+        const PromptTokens& tokens = texts[static_cast<size_t>(b)];
+        // Padding stands on the right of a causal model: the real tokens alone give the same states.
+        Tensor ids = from_vector(tokens.ids, {1, static_cast<int64_t>(tokens.ids.size())});
+        Tensor states = encoder.forward(ids, {}, r.soft_cap);
+        size_t row = static_cast<size_t>(width * size_of(dtype_));
+        for (int64_t i = 0; i < length; ++i) {
+            if (!tokens.kept(i)) continue;
+            std::memcpy(static_cast<std::byte*>(out.states.raw()) + static_cast<size_t>(b * length + i) * row,
+                        static_cast<std::byte*>(states.raw()) + static_cast<size_t>(tokens.position(i)) * row,
+                        row);
+            out.mask.data<int32_t>()[b * length + i] = 1;
+        }
+    }
+    report(hooks, Phase::text, 2, 2);
+    return out;
+}
+
+Tensor VideoPipeline::noise(const Request& r, const Plan& plan) const {
+    // Drawn in the reference's order [B,Z,t,h,w], so that the same seed gives the same clip.
+    const Shape& s = plan.latents;
+    Shape first{s[0], s[4], s[1], s[2], s[3]};
+    return channels_last(r.rng == Rng::torch ? randn_torch(first, r.seed) : randn_philox(first, r.seed));
+}
+
+Tensor VideoPipeline::encode_image(const Tensor& image, const Hooks& hooks) {
+    Scope scope("image");
+    report(hooks, Phase::image, 0, 1);
+    Vae vae = model_.load_vae(VaeParts::encoder, vae_dtype_);
+    Tensor latent = vae.normalise(vae.encode(image.to(vae_dtype_)).mean).to(DType::F32);
+    report(hooks, Phase::image, 1, 1);
+    return latent;
+}
+
+Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents, const Tensor& image_latent,
+                              const TextFeatures& text, const Hooks& hooks) {
+    bool guided = r.guidance > 1;
+    int64_t keep = image_latent.defined() ? 1 : 0, frames = latents.dim(1);
+    check(text.states.dim(0) == (guided ? 2 : 1), "text states of ", text.states.dim(0), " prompts");
+    if (keep > 0) latents = concat({image_latent, slice(latents, 1, 1, frames - 1)}, 1);
+    report(hooks, Phase::load, 0, 1);
+    DiT dit = model_.load_transformer(dtype_);
+    TextContext context = dit.prepare_text(text.states, text.mask);
+    report(hooks, Phase::denoise, 0, r.steps);
+
+    auto velocity = [&](const Tensor& x, double t) {
+        Tensor in = guided ? concat({x, x}, 0) : x;
+        // With an image one timestep a latent frame: 0 for the picture.
+        Tensor times = full(keep > 0 ? Shape{in.dim(0), frames} : Shape{in.dim(0)}, t, DType::F32);
+        if (keep > 0) {
+            for (int64_t b = 0; b < in.dim(0); ++b) times.data<float>()[b * frames] = 0;
+        }
+        Tensor v = dit.forward(in, times, context).to(DType::F32);
+        return guided ? guide(v.outer_slice(0, 1), v.outer_slice(1, 1), r.guidance) : v;
+    };
+    DenoiseHooks steps;
+    steps.cancelled = hooks.cancelled;
+    steps.on_step = [&](int64_t k, int64_t n, const Tensor&, const Tensor& clean) {
+        if (hooks.progress) hooks.progress({Phase::denoise, k, n});
+        if (hooks.preview && k < n) hooks.preview(k, clean);
+    };
+    Sampler sampler(plan.sampler, r.steps, plan.flow_shift);
+    return sana::denoise(latents, sampler, keep, velocity, steps);
+}
+
+void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling, const Hooks& hooks,
+                           const std::function<void(const Tensor&)>& floats) {
+    Scope scope("decode");
+    report(hooks, Phase::load, 0, 1);
+    Vae vae = model_.load_vae(VaeParts::decoder, vae_dtype_);
+    vae.set_tiling(tiling);
+    report(hooks, Phase::decode, 0, latents.dim(1));
+    VaeDecodeOptions options;
+    options.progress = [&](int64_t done, int64_t total) { report(hooks, Phase::decode, done, total); };
+    options.sink = [&](const Tensor& chunk) {
+        // [1,T,H,W,3] in -1..1 -> 0..1
+        Tensor frames = chunk.select(0).to(DType::F32);
+        Tensor half = full({3}, 0.5, DType::F32);
+        frames = clamp(affine(resize_and_crop(frames, output), half, half), 0, 1);
+        if (floats) floats(frames);
+        if (hooks.frames) hooks.frames(to_uint8(frames));
+    };
+    vae.decode(vae.denormalise(latents.to(vae_dtype_)), options);
+}
+
+void VideoPipeline::generate(const Request& r, const Hooks& hooks) {
+    Plan p = plan(r, hooks);
+    TextFeatures text = encode_text(r, hooks);
+    Tensor image_latent;
+    if (r.image.defined()) image_latent = encode_image(from_uint8(fit_image(r.image, p.size, r.fit)), hooks);
+    Tensor latents = denoise(r, p, noise(r, p), image_latent, text, hooks);
+    if (hooks.latents) hooks.latents(latents);
+    release_cached(kCpu);
+    decode(latents, p.output, r.tiling, hooks);
+}
+
+Tensor to_uint8(const Tensor& frames) {
+    Tensor out = empty(frames.shape(), DType::U8);
+    const float* in = frames.data<float>();
+    uint8_t* bytes = out.data<uint8_t>();
+    int64_t n = frames.numel();
+#pragma omp parallel for
+    for (int64_t i = 0; i < n; ++i) bytes[i] = static_cast<uint8_t>(std::nearbyint(in[i] * 255.0f));
+    return out;
+}
+
+Tensor from_uint8(const Tensor& image) {
+    Tensor out = empty({1, 1, image.dim(0), image.dim(1), 3}, DType::F32);
+    for (int64_t i = 0; i < image.numel(); ++i) {
+        out.data<float>()[i] = static_cast<float>(image.data<uint8_t>()[i]) / 255.0f * 2 - 1;
+    }
+    return out;
+}
+
+}  // namespace sana

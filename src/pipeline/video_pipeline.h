@@ -1,0 +1,61 @@
+// Text to video and image to video (diffusers SanaVideoPipeline, SanaImageToVideoPipeline): a request in, frames out.
+// Parts are loaded when they are needed and given back when they are done, so that one at a time is in memory.
+#pragma once
+
+#include "pipeline/model_folder.h"
+#include "pipeline/request.h"
+
+namespace sana {
+
+// A request resolved against a model.
+struct Plan {
+    Size size;    // at which the model works
+    Size output;  // of the frames that come out
+    int64_t frames = 0;
+    Shape latents;  // [1,t,h,w,Z]
+    SamplerKind sampler = SamplerKind::dpm_solver;
+    double flow_shift = 0;
+};
+
+// Text states of one or two prompts: with guidance the negative first.
+struct TextFeatures {
+    Tensor states;  // [B,L,C], zero where masked
+    Tensor mask;    // [B,L] int32
+};
+
+class VideoPipeline {
+public:
+    // dtype: of the transformer and the text encoder; the autoencoder stays fp32 unless vae_dtype says otherwise.
+    VideoPipeline(const ModelFolder& model, DType dtype, DType vae_dtype = DType::F32);
+
+    // Checks a request against the model; InputError says what does not fit and what would. Notes say what is adjusted.
+    Plan plan(const Request& request, const Hooks& hooks = {}) const;
+
+    // The whole run.
+    void generate(const Request& request, const Hooks& hooks);
+
+    // Its parts, in order.
+    TextFeatures encode_text(const Request& request, const Hooks& hooks = {});
+    Tensor noise(const Request& request, const Plan& plan) const;       // [1,t,h,w,Z] fp32
+    Tensor encode_image(const Tensor& image, const Hooks& hooks = {});  // [1,1,H,W,3] in -1..1 -> [1,1,h,w,Z]
+    Tensor denoise(const Request& request, const Plan& plan, Tensor latents, const Tensor& image_latent,
+                   const TextFeatures& text, const Hooks& hooks);
+    // Frames go to hooks.frames; floats [T,H,W,3] in 0..1 to `floats` when given.
+    void decode(const Tensor& latents, Size output, VaeTiling tiling, const Hooks& hooks,
+                const std::function<void(const Tensor&)>& floats = {});
+
+    const ModelFolder& model() const { return model_; }
+    DType dtype() const { return dtype_; }
+    DType vae_dtype() const { return vae_dtype_; }
+
+private:
+    const ModelFolder& model_;
+    DType dtype_, vae_dtype_;
+};
+
+// [..,3] in 0..1 -> uint8, rounded to nearest (ties to even), as the reference's picture output.
+Tensor to_uint8(const Tensor& frames);
+// [H,W,3] uint8 -> [1,1,H,W,3] in -1..1
+Tensor from_uint8(const Tensor& image);
+
+}  // namespace sana
