@@ -1,0 +1,62 @@
+// The one table of parameters of a generation: the command line, the config file, the metadata of a video and the
+// reference page are made from it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pipeline/model_folder.h"
+#include "pipeline/request.h"
+
+namespace sana {
+
+enum class ParameterType { text, integer, number, flag, choice, file };
+
+struct ParameterInfo {
+    std::string name;  // --name on the command line, the key in config files and metadata
+    ParameterType type = ParameterType::text;
+    std::string fallback;  // default, as text; "" with `optional`: the model decides
+    double low = 0, high = 0;
+    std::vector<std::string> choices;
+    std::string unit;
+    std::string group;
+    std::string help;
+    bool optional = false;
+    bool recipe = true;  // part of the recipe that is kept with a video
+};
+
+const std::vector<ParameterInfo>& parameter_table();
+const ParameterInfo& parameter_info(const std::string& name);  // InputError with the nearest names
+
+// Values of parameters, checked against the table when they are set.
+class Settings {
+public:
+    // origin: where the value comes from, for messages ("--steps", "run.toml").
+    void set(const std::string& name, const std::string& value, const std::string& origin);
+    bool is_set(const std::string& name) const { return values_.count(name) != 0; }
+
+    std::string text(const std::string& name) const;  // the value or the default
+    int64_t integer(const std::string& name) const;
+    double number(const std::string& name) const;
+    bool flag(const std::string& name) const;
+    bool given(const std::string& name) const { return !text(name).empty(); }
+
+    // All values, defaults included; recipe_only: without what does not change the video.
+    std::string to_json(bool recipe_only) const;
+    std::string to_toml() const;
+    // From a config file's text (an object of names and values); values already set stay.
+    void merge_json(const std::string& json, const std::string& origin);
+
+    ModelPaths model_paths() const;
+    Request request() const;  // without the picture
+    DType dtype(const std::string& name) const;
+
+private:
+    std::map<std::string, std::string> values_;
+};
+
+// The reference page of all parameters, in Markdown.
+std::string parameter_reference();
+
+}  // namespace sana
