@@ -19,14 +19,20 @@ int32_t lower(int32_t c) {
     return c;
 }
 
-// Whether a letter has a case: it has a lower form, or is one.
-bool cased(int32_t c) {
-    if (c < 0) return false;
-    if (lower(c) != c) return true;
-    return std::any_of(std::begin(kLowerCaseRuns), std::end(kLowerCaseRuns), [&](const LowerCaseRun& run) {
-        int32_t upper = c - run.delta;
-        return upper >= run.first && upper <= run.last && (upper - run.first) % run.step == 0;
-    });
+template <size_t N>
+bool contains(const CodeRange (&ranges)[N], int32_t c) {
+    auto it = std::upper_bound(std::begin(ranges), std::end(ranges), c,
+                               [](int32_t code, const CodeRange& range) { return code < range.first; });
+    return it != std::begin(ranges) && c <= std::prev(it)->last;
+}
+
+// Whether a cased letter follows, behind any number of case-ignorable code points.
+bool cased_follows(std::string_view text, size_t i) {
+    while (i < text.size()) {
+        int32_t c = next_code_point(text, i);
+        if (!contains(kCaseIgnorable, c)) return contains(kCased, c);
+    }
+    return false;
 }
 
 bool white_space(int32_t c) {
@@ -88,7 +94,8 @@ void append_utf8(std::string& out, int32_t c) {
 std::string lower_case(std::string_view text) {
     constexpr int32_t kSigma = 0x3a3, kFinalSigma = 0x3c2, kDottedI = 0x130;
     std::string out;
-    int32_t before = -1;
+    out.reserve(text.size());
+    bool cased_before = false;  // the nearest code point before that is not case-ignorable is cased
     for (size_t i = 0; i < text.size();) {
         size_t start = i;
         int32_t c = next_code_point(text, i);
@@ -97,13 +104,11 @@ std::string lower_case(std::string_view text) {
         } else if (c == kDottedI) {
             out += "i\xcc\x87";
         } else if (c == kSigma) {
-            size_t after = i;
-            bool last = after >= text.size() || !cased(next_code_point(text, after));
-            append_utf8(out, last && cased(before) ? kFinalSigma : lower(c));
+            append_utf8(out, cased_before && !cased_follows(text, i) ? kFinalSigma : lower(c));
         } else {
             append_utf8(out, lower(c));
         }
-        before = c;
+        if (!contains(kCaseIgnorable, c)) cased_before = contains(kCased, c);
     }
     return out;
 }
