@@ -1,0 +1,14 @@
+// A generation from settings to a file: shared by generate and reproduce.
+#pragma once
+
+#include "apps/console.h"
+
+namespace sana::apps {
+
+void run_generation(const Settings& settings, const Common& common);
+
+// A latents file: "latents" [1,Z,t,h,w] fp32 as the reference lays them out, with what decoding needs as metadata.
+void write_latents(const std::string& path, const Tensor& latents, const std::string& recipe, Size output,
+                   double fps);
+
+}  // namespace sana::apps
