@@ -7,7 +7,8 @@ namespace sana {
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
                  const AttentionOptions& options) {
     DType dtype = same_dtype("attention", {&q, &k, &v});
-    Dims d = bind(q, "q[B,N,C]", k, "k[B,L,E]", v, "v[B,L,E]", mask, "mask[B,L]");
+    Dims d = bind_op("attention",
+                     {{q, "q[B,N,C]"}, {k, "k[B,L,E]"}, {v, "v[B,L,E]"}, {mask, "mask[B,L]", kMayBeNone}});
     check(!mask.defined() || mask.dtype() == DType::I32, "attention: mask ", mask, " must be int32");
     int64_t heads = options.heads, kv_heads = options.kv_heads;
     check(heads > 0 && kv_heads > 0 && heads % kv_heads == 0 && d['C'] % heads == 0 &&

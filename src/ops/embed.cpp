@@ -6,7 +6,7 @@ namespace sana {
 
 Tensor embedding(const Tensor& ids, const Tensor& table, float scale) {
     DType dtype = same_dtype("embedding", {&table});
-    Dims d = bind(ids, "ids[B,L]", table, "table[V,C]");
+    Dims d = bind_op("embedding", {{ids, "ids[B,L]"}, {table, "table[V,C]"}});
     check(ids.dtype() == DType::I32 && ids.dense() && table.dense(), "embedding: ids ", ids,
           " must be int32");
     Tensor y = empty({d['B'], d['L'], d['C']}, dtype, table.device());

@@ -4,6 +4,25 @@ namespace sana {
 
 const Kernels& kernels(Device device) { return device.type == DeviceType::cpu ? cpu_kernels : cuda_kernels; }
 
+Dims bind_op(const char* op, std::initializer_list<Operand> operands) {
+    Dims dims;
+    for (const Operand& operand : operands) {
+        check(operand.tensor.defined() || operand.may_be_none, op, ": ", operand.dims, " is missing");
+        try {
+            bind_one(dims, operand.tensor, operand.dims);
+        } catch (const Error& error) {
+            std::string message = error.what();
+            message = message.substr(0, message.find('\n'));  // the scope path is added anew
+            for (const Operand& each : operands) {
+                message +=
+                    join(&each == operands.begin() ? "; operands " : ", ", each.dims, " ", each.tensor);
+            }
+            fail(op, ": ", message);
+        }
+    }
+    return dims;
+}
+
 DType same_dtype(const char* op, std::initializer_list<const Tensor*> tensors) {
     const Tensor* first = nullptr;
     for (const Tensor* tensor : tensors) {

@@ -62,6 +62,17 @@ void launch(const char* op, void (*Kernels::*kernel)(const Args&), Device device
     function(args);
 }
 
+// An operand of an op: the tensor, its name and dimension letters "weight[O,C]", and whether it may be none.
+struct Operand {
+    const Tensor& tensor;
+    const char* dims;
+    bool may_be_none = false;
+};
+constexpr bool kMayBeNone = true;
+
+// bind() for the operands of an op: errors begin with the op's name, say what is missing, and show all operands.
+Dims bind_op(const char* op, std::initializer_list<Operand> operands);
+
 // The dtype that all defined tensors of an op share; throws naming the two that differ and the .to() that is missing.
 DType same_dtype(const char* op, std::initializer_list<const Tensor*> tensors);
 

@@ -16,9 +16,9 @@ Shape strides_of(const Tensor& x) {
     return strides;
 }
 
-int positive_axis(const Tensor& x, int axis) {
+int positive_axis(const char* op, const Tensor& x, int axis) {
     int a = axis < 0 ? axis + x.rank() : axis;
-    check(a >= 0 && a < x.rank(), "axis ", axis, " of ", x);
+    check(a >= 0 && a < x.rank(), op, ": axis ", axis, " of ", x);
     return a;
 }
 
@@ -31,7 +31,7 @@ std::byte* element(const Tensor& x, int64_t offset) {
 Tensor concat(const std::vector<Tensor>& parts, int axis) {
     check(!parts.empty(), "concat of nothing");
     const Tensor& first = parts[0];
-    int a = positive_axis(first, axis);
+    int a = positive_axis("concat", first, axis);
     Shape shape = first.shape();
     shape[a] = 0;
     for (const Tensor& part : parts) {
@@ -55,8 +55,8 @@ Tensor concat(const std::vector<Tensor>& parts, int axis) {
 }
 
 Tensor slice(const Tensor& x, int axis, int64_t start, int64_t length) {
-    int a = positive_axis(x, axis);
-    check(start >= 0 && length >= 0 && start + length <= x.dim(a), "slice ", start, " .. ", start + length,
+    int a = positive_axis("slice", x, axis);
+    check(start >= 0 && length >= 0 && length <= x.dim(a) - start, "slice of ", length, " from ", start,
           " on axis ", axis, " of ", x);
     if (start == 0 && length == x.dim(a)) return x;
     if (a == x.rank() - 1) return x.cols_slice(start, length);
@@ -82,7 +82,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
     Shape from = strides_of(x), shape = x.shape(), strides = x.shape();
     std::vector<bool> seen(axes.size(), false);
     for (int i = 0; i < x.rank(); ++i) {
-        int a = positive_axis(x, axes[static_cast<size_t>(i)]);
+        int a = positive_axis("permute", x, axes[static_cast<size_t>(i)]);
         check(!seen[static_cast<size_t>(a)], "permute of ", x, ": axis ", a, " twice");
         seen[static_cast<size_t>(a)] = true;
         shape[i] = x.dim(a);

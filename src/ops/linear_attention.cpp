@@ -7,8 +7,14 @@ namespace sana {
 Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                         const LinearAttentionOptions& options) {
     DType dtype = same_dtype("linear_attention", {&q, &k, &v, &options.q_norm, &options.k_norm});
-    Dims d = bind(q, "q[B,N,C]", k, "k[B,N,C]", v, "v[B,N,C]", options.q_norm, "q_norm[C]", options.k_norm,
-                  "k_norm[C]", options.rope.cos, "cos[N,P]", options.rope.sin, "sin[N,P]");
+    Dims d = bind_op("linear_attention", {{q, "q[B,N,C]"},
+                                          {k, "k[B,N,C]"},
+                                          {v, "v[B,N,C]"},
+                                          {options.q_norm, "q_norm[C]"},
+                                          {options.k_norm, "k_norm[C]"},
+                                          {options.rope.cos, "cos[N,P]"},
+                                          {options.rope.sin, "sin[N,P]"}});
+    check_rope("linear_attention", options.rope);
     int64_t heads = options.heads;
     check(heads > 0 && d['C'] == heads * 2 * d['P'], "linear_attention: ", heads, " heads with a rope of ",
           d['P'], " pairs do not fit ", q);

@@ -13,7 +13,7 @@ Tensor activate(const Tensor& x, Activation activation) {
 
 Tensor add(const Tensor& a, const Tensor& b) {
     DType dtype = same_dtype("add", {&a, &b});
-    check(a.shape() == b.shape(), "add: ", a, " and ", b);
+    check(a.defined() && b.defined() && a.shape() == b.shape(), "add: ", a, " and ", b);
     Tensor y = empty(a.shape(), dtype, a.device());
     launch("add", &Kernels::add, a.device(), BinaryArgs{a, b, y});
     return y;
@@ -21,7 +21,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
 
 Tensor gelu_multiply(const Tensor& gate, const Tensor& up) {
     DType dtype = same_dtype("gelu_multiply", {&gate, &up});
-    check(gate.shape() == up.shape(), "gelu_multiply: ", gate, " and ", up);
+    check(gate.defined() && up.defined() && gate.shape() == up.shape(), "gelu_multiply: ", gate, " and ", up);
     Tensor y = empty(gate.shape(), dtype, gate.device());
     launch("gelu_multiply", &Kernels::gelu_multiply, gate.device(), BinaryArgs{gate, up, y});
     return y;
@@ -36,7 +36,7 @@ Tensor clamp(const Tensor& x, float low, float high) {
 
 Tensor affine(const Tensor& x, const Tensor& scale, const Tensor& shift) {
     DType dtype = same_dtype("affine", {&x, &scale, &shift});
-    bind(x, "x[...,C]", scale, "scale[C]", shift, "shift[C]");
+    bind_op("affine", {{x, "x[...,C]"}, {scale, "scale[C]", kMayBeNone}, {shift, "shift[C]", kMayBeNone}});
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("affine", &Kernels::affine, x.device(), AffineArgs{x, scale, shift, y});
     return y;
@@ -47,7 +47,7 @@ Tensor combine(const std::vector<Term>& terms) {
     const Tensor& first = terms[0].second;
     for (const auto& [factor, x] : terms) {
         same_dtype("combine", {&first, &x});
-        check(x.shape() == first.shape(), "combine: ", x, " and ", first);
+        check(x.defined() && first.defined() && x.shape() == first.shape(), "combine: ", x, " and ", first);
     }
     Tensor y = empty(first.shape(), first.dtype(), first.device());
     launch("combine", &Kernels::combine, first.device(), CombineArgs{terms, y});

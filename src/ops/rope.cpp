@@ -51,9 +51,17 @@ Rope rope_3d(Grid grid, int64_t head_dim, double theta, int64_t t_start, Device 
     return rope;
 }
 
+void check_rope(const char* op, const Rope& rope) {
+    for (const Tensor* table : {&rope.cos, &rope.sin}) {
+        check(table->dtype() == DType::F32 && table->dense(), op, ": rope table ", *table,
+              " must be dense and fp32");
+    }
+}
+
 Tensor rotate_half(const Tensor& x, const Rope& rope, int64_t heads) {
     DType dtype = same_dtype("rotate_half", {&x});
-    Dims d = bind(x, "x[B,N,C]", rope.cos, "cos[N,P]", rope.sin, "sin[N,P]");
+    Dims d = bind_op("rotate_half", {{x, "x[B,N,C]"}, {rope.cos, "cos[N,P]"}, {rope.sin, "sin[N,P]"}});
+    check_rope("rotate_half", rope);
     check(heads > 0 && d['C'] == heads * 2 * d['P'], "rotate_half: ", heads, " heads of width ", 2 * d['P'],
           " in ", x);
     Tensor y = empty(x.shape(), dtype, x.device());

@@ -23,6 +23,9 @@ struct Grid {
 };
 Rope rope_3d(Grid grid, int64_t head_dim, double theta, int64_t t_start, Device device);
 
+// Throws unless the tables are dense and fp32; `op` begins the message.
+void check_rope(const char* op, const Rope& rope);
+
 // Half-split rotation of every head: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), where element d pairs with
 // d + D/2.   x [B,N,A*D] -> the same shape. (The pairs of the diffusion transformer are adjacent; its rotation is part
 // of linear_attention.)
