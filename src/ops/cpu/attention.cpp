@@ -2,6 +2,7 @@
 // over all keys, their softmax, and the weighted sum of values.
 #include "ops/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -36,7 +37,9 @@ C softmax_row(const AttentionOptions& o, const int32_t* mask, int64_t query, int
     }
 #pragma omp simd reduction(max : best)
     for (int64_t j = first; j < last; ++j) best = row[j] > best ? row[j] : best;
-    if (!(best > lowest)) {
+    // A row of NaN has no largest score either, but must stay NaN.
+    if (!(best > lowest) &&
+        std::none_of(row + first, row + std::max(first, last), [](C s) { return s != s; })) {
         std::fill(row, row + keys, C(0));
         return 0;
     }

@@ -55,7 +55,7 @@ struct Features {
 #pragma omp simd
             for (int64_t d = 0; d < width; ++d) {
                 C value = static_cast<C>(in[d]) * scale * weight[d];
-                p[d] = value > 0 ? value : C(0);
+                p[d] = value < 0 ? C(0) : value;  // NaN stays NaN
             }
             const float* cs = cosines + (start + i) * (width / 2);
             const float* sn = sines + (start + i) * (width / 2);
