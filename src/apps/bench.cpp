@@ -1,9 +1,11 @@
 // sana bench: how long the parts of a generation take here.
 #include <algorithm>
 #include <cstdio>
+#include <iostream>
 #include <memory>
 
 #include "apps/console.h"
+#include "bench/ops_bench.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/scope.h"
@@ -15,7 +17,7 @@ namespace sana::apps {
 namespace {
 
 struct BenchOptions {
-    std::string what = "dit-block";
+    std::string what = "dit-block", filter = "*";
     int64_t tokens = 4096, frames = 9, size = 256, layers = 4, repeats = 3, threads = 0;
     bool profile = false;
 };
@@ -83,6 +85,13 @@ Result bench_vae(const BenchOptions& o) {
 
 void bench(const BenchOptions& o, const Common& common) {
     if (o.threads > 0) set_threads(static_cast<int>(o.threads));
+    if (o.what == "ops") {
+        cases::OpsBenchOptions options;
+        options.filter = o.filter;
+        options.json = common.json;
+        cases::run_ops_bench(options, std::cout);
+        return;
+    }
     Console console(common);
     Result r = o.what == "dit-block" ? bench_dit_block(o) : o.what == "text" ? bench_text(o) : bench_vae(o);
     console.event("bench",
@@ -111,9 +120,13 @@ void add_bench(CLI::App& app, Common& common) {
     auto o = std::make_shared<BenchOptions>();
     command
         ->add_option("what", o->what,
-                     "dit-block: one full-width block; text: Gemma-2 layers at 300 tokens; vae: Wan decode")
-        ->check(CLI::IsMember({"dit-block", "text", "vae"}))
+                     "ops: every op against its roofline; dit-block: one full-width block; text: Gemma-2 "
+                     "layers at 300 "
+                     "tokens; vae: Wan decode")
+        ->check(CLI::IsMember({"ops", "dit-block", "text", "vae"}))
         ->required();
+    command->add_option("--filter", o->filter,
+                        "Of ops: a glob over op and shape, or an op's name (default *)");
     command->add_option("--tokens", o->tokens, "Of dit-block, a multiple of 256 (default 4096)")
         ->check(CLI::Range(256, 65536));
     command->add_option("--layers", o->layers, "Of text (default 4 of the 26)")->check(CLI::Range(1, 26));

@@ -49,6 +49,7 @@ void add_parameters(CLI::App& command, Settings& settings, const std::vector<std
                                : p.type == ParameterType::file   ? "PATH"
                                                                  : "TEXT";
             option->type_name(type);
+            option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
         }
         option->group(p.group);
     }

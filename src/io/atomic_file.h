@@ -8,8 +8,8 @@
 namespace sana {
 
 // Writes to a temporary file in the folder of the target; commit() syncs it to the disk and renames it. Without a
-// commit the destructor removes the temporary. Missing folders and permissions are an InputError, a full disk and the
-// like an Error; both name the path and the cause. A target that is a symbolic link keeps it: the file it points to
+// commit the destructor removes the temporary. What stands in the way (a missing folder, permissions, a full disk) is
+// an InputError that names the path and the cause. A target that is a symbolic link keeps it: the file it points to
 // is replaced.
 class AtomicFile {
 public:
