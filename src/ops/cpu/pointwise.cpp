@@ -70,9 +70,11 @@ void clamp(const ClampArgs& args) {
         C low = static_cast<C>(args.low), high = static_cast<C>(args.high);
         for_each_piece<T>(args.y, [&](int64_t row, int64_t start, int64_t n, C* out) {
             const T* x = at<T>(args.x, row, start);
+#pragma omp simd
             for (int64_t i = 0; i < n; ++i) {
                 C value = static_cast<C>(x[i]);
-                out[i] = value < low ? low : (value > high ? high : value);  // NaN stays NaN
+                value = value < low ? low : value;  // NaN stays NaN
+                out[i] = value > high ? high : value;
             }
         });
     });

@@ -11,26 +11,31 @@ namespace sana::cpu {
 
 namespace {
 
-template <class C>
+// E: what the products read, C: what they sum in.
+template <class E>
 struct Views {
-    const C* x;
-    const C* past;
-    const C* weight;
+    const E* x;
+    const E* past;
+    const E* weight;
 };
 
 // sums [B,T,S,C] = the three taps.
-template <class C>
-void taps(const TemporalConvArgs& args, const Views<C>& views, C* sums) {
+template <class E, class C>
+void taps(const TemporalConvArgs& args, const Views<E>& views, C* sums) {
     int64_t frames = args.x.dim(1), positions = args.x.dim(2), channels = args.x.dim(3);
     int64_t frame = positions * channels;
-    auto tap = [&](int64_t r, int64_t rows, const C* from, C* to, bool accumulate) {
-        if (rows > 0) {
-            gemm<C>(rows, channels, channels, from, channels, views.weight + r * channels, 3 * channels, to,
-                    channels, accumulate);
+    auto tap = [&](int64_t r, int64_t rows, const E* from, C* to, bool accumulate) {
+        if (rows == 0) return;
+        const E* weight = views.weight + r * channels;
+        if constexpr (std::is_same_v<E, bf16>) {
+            gemm_bf16(rows, channels, channels, from, channels, weight, 3 * channels, to, channels,
+                      accumulate);
+        } else {
+            gemm<E>(rows, channels, channels, from, channels, weight, 3 * channels, to, channels, accumulate);
         }
     };
     for (int64_t b = 0; b < args.x.dim(0); ++b) {
-        const C* x = views.x + b * frames * frame;
+        const E* x = views.x + b * frames * frame;
         C* y = sums + b * frames * frame;
         tap(1, frames * positions, x, y, false);
         tap(0, (frames - 1) * positions, x, y + frame, true);
@@ -76,12 +81,12 @@ void finish(const TemporalConvArgs& args, const compute_t<T>* sums) {
 void temporal_conv(const TemporalConvArgs& args) {
     dispatch_float(args.x.dtype(), [&]<class T>() {
         using C = compute_t<T>;
-        DType compute = dtype_of<C>();
-        Tensor x = args.x.to(compute), weight = args.weight.to(compute),
-               sums = empty(args.x.shape(), compute);
-        Tensor past = args.past.defined() ? args.past.to(compute) : Tensor();
-        taps<C>(args, {x.data<C>(), past.defined() ? past.data<C>() : nullptr, weight.data<C>()},
-                sums.data<C>());
+        using E = std::conditional_t<std::is_same_v<T, bf16>, bf16, C>;
+        Tensor x = args.x.to(dtype_of<E>()), weight = args.weight.to(dtype_of<E>());
+        Tensor past = args.past.defined() ? args.past.to(dtype_of<E>()) : Tensor();
+        Tensor sums = empty(args.x.shape(), dtype_of<C>());
+        taps<E, C>(args, {x.data<E>(), past.defined() ? past.data<E>() : nullptr, weight.data<E>()},
+                   sums.data<C>());
         finish<T>(args, sums.data<C>());
     });
 }
