@@ -94,6 +94,17 @@ TEST(OpEdges, NanIsNotHidden) {
     }
 }
 
+// All elements equal: no variance, so only the shift is left. The sum of 511 of them is not exact in fp32.
+TEST(OpEdges, LayerNormOfConstants) {
+    Tensor shift = full({1, 1, 511}, 0.25, DType::F32), scale = zeros({1, 1, 511}, DType::F32);
+    for (double value : {0.0, 0.1, -3.3, 1234.567, 98765.4, 1e9 / 3, -1e15 / 7}) {
+        Tensor y = layer_norm_modulate(full({1, 2, 511}, value, DType::F32), shift, scale);
+        EXPECT_LE(max_abs_difference(y, full({1, 2, 511}, 0.25, DType::F32)),
+                  std::abs(value) < 1e5 ? 1e-3 : 1)
+            << value;
+    }
+}
+
 // What a hidden key holds cannot matter, not even when it is NaN or infinite.
 TEST(OpEdges, HiddenKeysAreNotRead) {
     Generator g;

@@ -56,18 +56,26 @@ void layer_norm_modulate(const LayerNormModulateArgs& args) {
         int64_t tokens_per_group = tokens / groups;
         std::vector<C> shift = computed<T>(args.shift), scale = computed<T>(args.scale);
         for_each_row<T>(args.x, args.y, [&](int64_t r, C* row) {
-            C mean = 0, variance = 0;
+            C mean = 0, rest = 0, squares = 0, count = static_cast<C>(cols);
 #pragma omp simd reduction(+ : mean)
             for (int64_t c = 0; c < cols; ++c) mean += row[c];
-            mean /= static_cast<C>(cols);
-#pragma omp simd reduction(+ : variance)
-            for (int64_t c = 0; c < cols; ++c) variance += (row[c] - mean) * (row[c] - mean);
-            C scaling = 1 / std::sqrt(variance / static_cast<C>(cols) + static_cast<C>(args.eps));
+            mean /= count;
+            // The mean of what is left corrects a sum that rounded far from zero.
+#pragma omp simd reduction(+ : rest, squares)
+            for (int64_t c = 0; c < cols; ++c) {
+                row[c] -= mean;
+                rest += row[c];
+                squares += row[c] * row[c];
+            }
+            rest /= count;
+            C variance = squares / count - rest * rest;
+            variance = variance < 0 ? C(0) : variance;  // by rounding, when all elements are equal
+            C scaling = 1 / std::sqrt(variance + static_cast<C>(args.eps));
             int64_t group = r / tokens * groups + r % tokens / tokens_per_group;
             const C* b = shift.data() + group * cols;
             const C* a = scale.data() + group * cols;
 #pragma omp simd
-            for (int64_t c = 0; c < cols; ++c) row[c] = (row[c] - mean) * scaling * (1 + a[c]) + b[c];
+            for (int64_t c = 0; c < cols; ++c) row[c] = (row[c] - rest) * scaling * (1 + a[c]) + b[c];
         });
     });
 }
