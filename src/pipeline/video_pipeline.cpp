@@ -188,8 +188,12 @@ void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling,
 void VideoPipeline::generate(const Request& r, const Hooks& hooks) {
     Plan p = plan(r, hooks);
     TextFeatures text = encode_text(r, hooks);
+    release_cached(kCpu);  // the weights of one part make room for the next
     Tensor image_latent;
-    if (r.image.defined()) image_latent = encode_image(from_uint8(fit_image(r.image, p.size, r.fit)), hooks);
+    if (r.image.defined()) {
+        image_latent = encode_image(from_uint8(fit_image(r.image, p.size, r.fit)), hooks);
+        release_cached(kCpu);
+    }
     Tensor latents = denoise(r, p, noise(r, p), image_latent, text, hooks);
     if (hooks.latents) hooks.latents(latents);
     release_cached(kCpu);
