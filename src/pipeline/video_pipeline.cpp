@@ -168,6 +168,12 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
 void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling, const Hooks& hooks,
                            const std::function<void(const Tensor&)>& floats) {
     Scope scope("decode");
+    // Frames at full resolution are the largest blocks of a run: keeping freed ones for reuse would double the peak, and
+    // asking the system anew costs little beside the convolutions.
+    struct SmallCache {
+        SmallCache() { set_cache_limit(kCpu, int64_t{512} << 20); }
+        ~SmallCache() { set_cache_limit(kCpu, INT64_MAX); }
+    } small_cache;
     report(hooks, Phase::load, 0, 1);
     Vae vae = model_.load_vae(VaeParts::decoder, vae_dtype_);
     vae.set_tiling(tiling);
