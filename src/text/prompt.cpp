@@ -31,8 +31,9 @@ PromptTokens tokenize_prompt(const Tokenizer& tokenizer, const std::string& inst
     check(max_length >= 2, "a window of ", max_length, " text positions");
     PromptTokens out;
     out.max_length = max_length;
-    int64_t head = instruction.empty() ? 2 : static_cast<int64_t>(tokenizer.encode(instruction).size());
-    out.length = head + max_length - 2;
+    int64_t head = instruction.empty() ? 0 : static_cast<int64_t>(tokenizer.encode(instruction).size());
+    // <bos> and the space at its end are the least that an instruction is; the window never starts before the text.
+    out.length = std::max<int64_t>(2, head) + max_length - 2;
     out.ids = tokenizer.encode(instruction + prompt);
     out.cut = std::max<int64_t>(0, static_cast<int64_t>(out.ids.size()) - out.length);
     if (out.cut > 0) out.ids.resize(static_cast<size_t>(out.length));

@@ -15,7 +15,8 @@ struct PromptTemplate {
 };
 
 // From a file: a YAML configuration of the official repository (text_encoder.chi_prompt, a list of strings, joined by
-// newlines), a JSON list of strings or object with prompt_instruction, or any other text as it is.
+// newlines), a JSON list of strings or object with prompt_instruction or instruction, or any other text as it is but
+// for one newline at its end. InputError for a file of another form, and above 1 MiB.
 PromptTemplate load_prompt_template(const std::string& path);
 
 // "video wording (diffusers)", "image wording (NVlabs/Sana)" or "own wording", by the SHA-256 of the text.
