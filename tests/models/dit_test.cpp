@@ -40,7 +40,8 @@ void run_golden(const std::string& path, DType dtype, double bound) {
     Tensor latents = channels_last(golden.at("in.latents")).to(dtype);
     Tensor t = frame_timesteps(golden.at("in.timestep"));
     if (dtype == DType::F64) t = t.to(DType::F64);
-    Tensor out = dit.forward(latents, t, text);
+    Tensor guidance = golden.has("in.guidance") ? golden.at("in.guidance").to(t.dtype()) : Tensor();
+    Tensor out = dit.forward(latents, t, text, guidance);
     for (int64_t i = 0; i < config.layers; ++i) {
         std::string name = join("out.block", i);
         if (!golden.has(name)) continue;

@@ -28,9 +28,10 @@ const Tokenizer* real_tokenizer() {
     return tokenizer;
 }
 
-#define NEEDS_VOCABULARY()                                                                           \
-    if (real_tokenizer() == nullptr) GTEST_SKIP() << "SANA_TOKENIZER names no folder with the real " \
-                                                     "vocabulary"
+#define NEEDS_VOCABULARY()                                          \
+    if (real_tokenizer() == nullptr)                                \
+    GTEST_SKIP() << "SANA_TOKENIZER names no folder with the real " \
+                    "vocabulary"
 
 // A vocabulary small enough to follow by hand.
 nlohmann::json small_tokenizer() {

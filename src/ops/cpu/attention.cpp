@@ -61,41 +61,45 @@ void run(const AttentionArgs& args) {
     int64_t batch = args.q.dim(0), queries = args.q.dim(1), keys = args.k.dim(1);
     int64_t width = args.q.dim(2) / o.heads, share = o.heads / o.kv_heads;
     DType dtype = dtype_of<C>();
-    Tensor packed_keys = empty({batch * o.kv_heads, width, keys}, dtype);
+    auto padded = [](int64_t n) { return (n + 15) / 16 * 16; };  // whole vectors, zeros behind the last key
+    int64_t pitch = padded(keys);
+    Tensor packed_keys = empty({batch * o.kv_heads, width, pitch}, dtype);
     Tensor packed_values = empty({batch * o.kv_heads, keys, width}, dtype);
     parallel_for(batch * o.kv_heads, keys * width, [&](int64_t task) {
         int64_t b = task / o.kv_heads, column = task % o.kv_heads * width;
-        C* to_k = packed_keys.data<C>() + task * width * keys;
+        C* to_k = packed_keys.data<C>() + task * width * pitch;
         C* to_v = packed_values.data<C>() + task * width * keys;
         for (int64_t j = 0; j < keys; ++j) {
             const T* k = args.k.data<T>() + (b * keys + j) * args.k.row_stride() + column;
             const T* v = args.v.data<T>() + (b * keys + j) * args.v.row_stride() + column;
-            for (int64_t d = 0; d < width; ++d) to_k[d * keys + j] = static_cast<C>(k[d]);
+            for (int64_t d = 0; d < width; ++d) to_k[d * pitch + j] = static_cast<C>(k[d]);
             to_compute(v, to_v + j * width, width);
         }
+        for (int64_t d = 0; d < width; ++d) std::fill(to_k + d * pitch + keys, to_k + (d + 1) * pitch, C(0));
     });
     int64_t tiles = (queries + kTile - 1) / kTile;
     parallel_for(batch * o.heads * tiles, kTile * keys * width, [&](int64_t task) {
         int64_t b = task / tiles / o.heads, a = task / tiles % o.heads, start = task % tiles * kTile;
         int64_t n = std::min(kTile, queries - start);
         int64_t reach = o.causal ? std::min(keys, start + n) : keys;  // no query of the tile sees further
-        const C* k = packed_keys.data<C>() + (b * o.kv_heads + a / share) * width * keys;
+        int64_t wide = padded(reach);
+        const C* k = packed_keys.data<C>() + (b * o.kv_heads + a / share) * width * pitch;
         const C* v = packed_values.data<C>() + (b * o.kv_heads + a / share) * width * keys;
         const int32_t* mask = args.mask.defined() ? args.mask.data<int32_t>() + b * keys : nullptr;
         thread_local std::vector<C> q, scores, out;
         q.resize(static_cast<size_t>(n * width));
-        scores.assign(static_cast<size_t>(n * reach), C(0));
+        scores.assign(static_cast<size_t>(n * wide), C(0));
         out.assign(static_cast<size_t>(n * width), C(0));
         for (int64_t i = 0; i < n; ++i) {
             to_compute(args.q.data<T>() + (b * queries + start + i) * args.q.row_stride() + a * width,
                        q.data() + i * width, width);
         }
-        small_gemm<C>(n, reach, width, q.data(), width, 1, k, keys, scores.data(), reach);
+        small_gemm<C>(n, wide, width, q.data(), width, 1, k, pitch, scores.data(), wide);
         C inverse[kTile];
         for (int64_t i = 0; i < n; ++i) {
-            inverse[i] = softmax_row(o, mask, start + i, reach, scores.data() + i * reach);
+            inverse[i] = softmax_row(o, mask, start + i, reach, scores.data() + i * wide);
         }
-        small_gemm<C>(n, width, reach, scores.data(), reach, 1, v, width, out.data(), width);
+        small_gemm<C>(n, width, reach, scores.data(), wide, 1, v, width, out.data(), width);
         for (int64_t i = 0; i < n; ++i) {
             C* row = out.data() + i * width;
 #pragma omp simd
