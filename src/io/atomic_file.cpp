@@ -24,10 +24,12 @@ namespace {
         case EPERM: fail_input(path, ": cannot be written: no permission in its folder");
         case EROFS: fail_input(path, ": cannot be written: the file system is read-only");
         case ENAMETOOLONG: fail_input(path, ": cannot be written: the name is too long");
-        case ENOSPC: fail_input(path, ": cannot be written: the disk is full: free space or choose another folder");
+        case ENOSPC:
+            fail_input(path, ": cannot be written: the disk is full: free space or choose another folder");
         case EDQUOT: fail_input(path, ": cannot be written: the disk quota is used up");
         case EFBIG:
-            fail_input(path, ": cannot be written: larger than this file system or the file-size limit allows");
+            fail_input(path,
+                       ": cannot be written: larger than this file system or the file-size limit allows");
         default: fail_input(path, ": cannot be written: ", std::strerror(error));
     }
 }
