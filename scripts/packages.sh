@@ -1,6 +1,6 @@
 # The Debian packages that building needs; sourced by the other scripts. Installs only what is missing.
 packages="g++ cmake ninja-build git ccache pkg-config libdnnl-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
-nlohmann-json3-dev libzip-dev libcli11-dev libspdlog-dev libfmt-dev libyaml-cpp-dev libtomlplusplus-dev libgtest-dev
+nlohmann-json3-dev libzip-dev libcli11-dev libyaml-cpp-dev libtomlplusplus-dev libgtest-dev
 clang-format python3 tar"
 
 install_packages() {
