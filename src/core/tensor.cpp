@@ -99,6 +99,16 @@ Tensor Tensor::select(int64_t index) const {
     return slice.reshape(inner);
 }
 
+Tensor Tensor::rebased(StoragePtr storage, int64_t byte_offset) const {
+    int64_t reach = rows() == 0 ? 0 : ((rows() - 1) * row_stride_ + cols()) * size_of(dtype_);
+    check(byte_offset >= 0 && byte_offset + reach <= storage->bytes(), "tensor ", *this,
+          " does not fit a storage of ", storage->bytes(), " bytes");
+    Tensor out = *this;
+    out.storage_ = std::move(storage);
+    out.offset_ = byte_offset;
+    return out;
+}
+
 Tensor Tensor::to(DType dtype) const {
     if (dtype == dtype_) return *this;
     Tensor out = empty(shape_, dtype, device());

@@ -51,6 +51,9 @@ public:
     Tensor outer_slice(int64_t start, int64_t length) const;  // part of the first dimension; dense only
     Tensor select(int64_t index) const;                       // x[index, ...], rank - 1; dense only
 
+    // The same shape and rows on another storage: the place of this view in a buffer laid out like its storage.
+    Tensor rebased(StoragePtr storage, int64_t byte_offset) const;
+
     // Copies. to() returns *this when nothing changes.
     Tensor to(DType dtype) const;
     Tensor contiguous() const;  // *this when dense

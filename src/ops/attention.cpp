@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -16,6 +17,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
           "attention: ", heads, " query and ", kv_heads, " key heads do not fit ", q, " and ", k);
     Tensor y = empty(q.shape(), dtype, q.device());
     launch("attention", &Kernels::attention, q.device(), AttentionArgs{q, k, v, mask, options, y});
+    record_attention(q, k, v, mask, options, y);
     return y;
 }
 

@@ -1,5 +1,6 @@
 #include "ops/conv.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -36,6 +37,7 @@ Tensor conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
           "conv3d: residual ", options.residual, " for a result of shape ", shape);
     Tensor y = empty(shape, dtype, x.device());
     launch("conv3d", &Kernels::conv3d, x.device(), Conv3dArgs{x, weight, bias, options, y});
+    record_none("conv3d", {&x, &weight, &bias, &options.past, &options.residual});
     return y;
 }
 
@@ -47,6 +49,7 @@ Tensor depthwise_glu(const Tensor& x, const Tensor& weight, const Tensor& bias) 
           " must be dense with an even width");
     Tensor y = empty({d['B'], d['T'], d['H'], d['W'], d['F'] / 2}, dtype, x.device());
     launch("depthwise_glu", &Kernels::depthwise_glu, x.device(), DepthwiseGluArgs{x, weight, bias, y});
+    record_depthwise_glu(x, weight, bias, y);
     return y;
 }
 
@@ -64,6 +67,7 @@ Tensor temporal_conv(const Tensor& x, const Tensor& weight, const Tensor& past, 
           out.gate, " for ", x);
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("temporal_conv", &Kernels::temporal_conv, x.device(), TemporalConvArgs{x, weight, past, out, y});
+    record_temporal_conv(x, weight, past, out, y);
     return y;
 }
 
@@ -73,6 +77,7 @@ Tensor upsample_nearest(const Tensor& x) {
     check(x.dense(), "upsample_nearest: ", x, " must be dense");
     Tensor y = empty({d['B'], d['T'], 2 * d['H'], 2 * d['W'], d['C']}, dtype, x.device());
     launch("upsample_nearest", &Kernels::upsample_nearest, x.device(), UpsampleNearestArgs{x, y});
+    record_none("upsample_nearest", {&x});
     return y;
 }
 

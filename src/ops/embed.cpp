@@ -1,5 +1,6 @@
 #include "ops/embed.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -11,6 +12,7 @@ Tensor embedding(const Tensor& ids, const Tensor& table, float scale) {
           " must be int32");
     Tensor y = empty({d['B'], d['L'], d['C']}, dtype, table.device());
     launch("embedding", &Kernels::embedding, table.device(), EmbeddingArgs{ids, table, scale, y});
+    record_none("embedding", {&table});
     return y;
 }
 

@@ -1,5 +1,6 @@
 #include "ops/layout.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -51,6 +52,7 @@ Tensor concat(const std::vector<Tensor>& parts, int axis) {
                                size_of(y.dtype()), y.device()});
         start += part.dim(a);
     }
+    record_concat(parts, a, y);
     return y;
 }
 
@@ -74,6 +76,7 @@ Tensor slice(const Tensor& x, int axis, int64_t start, int64_t length) {
     launch("slice", &Kernels::strided_copy, x.device(),
            StridedCopyArgs{shape, element(x, start * from[a]), from, y.raw(), strides_of(y),
                            size_of(x.dtype()), x.device()});
+    record_slice(x, a, start, length, y);
     return y;
 }
 
@@ -91,6 +94,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
     Tensor y = empty(shape, x.dtype(), x.device());
     launch("permute", &Kernels::strided_copy, x.device(),
            StridedCopyArgs{shape, x.raw(), strides, y.raw(), strides_of(y), size_of(x.dtype()), x.device()});
+    record_permute(x, axes, y);
     return y;
 }
 

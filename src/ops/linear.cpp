@@ -1,5 +1,6 @@
 #include "ops/linear.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -19,6 +20,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const E
           " for a result of shape ", shape);
     Tensor y = empty(shape, dtype, x.device());
     launch("linear", &Kernels::linear, x.device(), LinearArgs{x, weight, bias, out, y});
+    record_linear(x, weight, bias, out, y);
     return y;
 }
 

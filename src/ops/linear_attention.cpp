@@ -1,5 +1,6 @@
 #include "ops/linear_attention.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -33,6 +34,7 @@ Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     launch("linear_attention", &Kernels::linear_attention, q.device(),
            LinearAttentionArgs{q, k, v, options, kv, k_sum, y});
     if (options.total != nullptr) *options.total = {kv, k_sum};
+    record_linear_attention(q, k, v, options, y);
     return y;
 }
 

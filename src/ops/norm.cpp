@@ -1,5 +1,6 @@
 #include "ops/norm.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -12,6 +13,7 @@ Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& s
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("layer_norm_modulate", &Kernels::layer_norm_modulate, x.device(),
            LayerNormModulateArgs{x, shift, scale, eps, y});
+    record_layer_norm_modulate(x, shift, scale, eps, y);
     return y;
 }
 
@@ -20,6 +22,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, const RmsNormOptions& opt
     bind_op("rms_norm", {{x, "x[...,C]"}, {weight, "weight[C]", kMayBeNone}});
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("rms_norm", &Kernels::rms_norm, x.device(), RmsNormArgs{x, weight, options, y});
+    record_rms_norm(x, weight, options, y);
     return y;
 }
 

@@ -1,5 +1,6 @@
 #include "ops/pointwise.h"
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -8,6 +9,7 @@ Tensor activate(const Tensor& x, Activation activation) {
     DType dtype = same_dtype("activate", {&x});
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("activate", &Kernels::activate, x.device(), ActivateArgs{x, activation, y});
+    record_activate(x, activation, y);
     return y;
 }
 
@@ -16,6 +18,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
     check(a.defined() && b.defined() && a.shape() == b.shape(), "add: ", a, " and ", b);
     Tensor y = empty(a.shape(), dtype, a.device());
     launch("add", &Kernels::add, a.device(), BinaryArgs{a, b, y});
+    record_add(a, b, y);
     return y;
 }
 
@@ -24,6 +27,7 @@ Tensor gelu_multiply(const Tensor& gate, const Tensor& up) {
     check(gate.defined() && up.defined() && gate.shape() == up.shape(), "gelu_multiply: ", gate, " and ", up);
     Tensor y = empty(gate.shape(), dtype, gate.device());
     launch("gelu_multiply", &Kernels::gelu_multiply, gate.device(), BinaryArgs{gate, up, y});
+    record_none("gelu_multiply", {&gate, &up});
     return y;
 }
 
@@ -31,6 +35,7 @@ Tensor clamp(const Tensor& x, float low, float high) {
     DType dtype = same_dtype("clamp", {&x});
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("clamp", &Kernels::clamp, x.device(), ClampArgs{x, low, high, y});
+    record_none("clamp", {&x});
     return y;
 }
 
@@ -39,6 +44,7 @@ Tensor affine(const Tensor& x, const Tensor& scale, const Tensor& shift) {
     bind_op("affine", {{x, "x[...,C]"}, {scale, "scale[C]", kMayBeNone}, {shift, "shift[C]", kMayBeNone}});
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("affine", &Kernels::affine, x.device(), AffineArgs{x, scale, shift, y});
+    record_affine(x, scale, shift, y);
     return y;
 }
 
@@ -51,6 +57,7 @@ Tensor combine(const std::vector<Term>& terms) {
     }
     Tensor y = empty(first.shape(), first.dtype(), first.device());
     launch("combine", &Kernels::combine, first.device(), CombineArgs{terms, y});
+    record_combine(terms, y);
     return y;
 }
 
@@ -61,6 +68,7 @@ Tensor group_mean(const Tensor& x, int64_t group) {
     shape[-1] /= group;
     Tensor y = empty(shape, dtype, x.device());
     launch("group_mean", &Kernels::group_mean, x.device(), GroupMeanArgs{x, group, y});
+    record_none("group_mean", {&x});
     return y;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -66,6 +67,7 @@ Tensor rotate_half(const Tensor& x, const Rope& rope, int64_t heads) {
           " in ", x);
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("rotate_half", &Kernels::rotate_half, x.device(), RotateHalfArgs{x, rope, heads, y});
+    record_none("rotate_half", {&x});
     return y;
 }
 
