@@ -97,11 +97,11 @@ void add_init(CLI::App& app, Common& common) {
     command->footer("Presets:" + list + "\nA random model makes noise, not pictures.");
     auto preset = std::make_shared<std::string>("tiny");
     auto options = std::make_shared<InitOptions>();
-    auto random = std::make_shared<bool>(false);
     auto dtype = std::make_shared<std::string>("fp32");
     command->add_option("--preset", *preset, "Which model (default tiny)")->type_name("NAME");
     command->add_option("--out", options->folder, "Folder to make")->required()->type_name("FOLDER");
-    command->add_flag("--random", *random, "Random weights (the only kind there is)");
+    command->add_flag_callback(
+        "--random", [] {}, "Random weights (the only kind there is)");
     command->add_option("--seed", options->seed, "The same seed gives the same weights")->type_name("N");
     command->add_option("--dtype", *dtype, "Of the transformer: fp32, bf16 or fp16 (default fp32)")
         ->type_name("TYPE");
