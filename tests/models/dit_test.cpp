@@ -68,7 +68,7 @@ TEST(DiTGolden, Fp64) {
 }
 
 TEST(DiTGolden, Bf16) {
-    for (const std::string& path : golden_files("dit_patch")) {
+    for (const std::string& path : own_golden_files("dit_patch")) {
         SCOPED_TRACE(path);
         run_golden(path, DType::BF16, kBf16);
     }
