@@ -112,7 +112,7 @@ void inspect_model(Report& report, const ModelPaths& paths) {
                          ", vocabulary ", model.text.vocabulary));
     inspect_part(report, "autoencoder", paths.folder + "/vae", [&](const TensorMap& weights) {
         Vae vae(model.vae, VaeParts::both);
-        return compare(vae.parameters(), vae.names(), weights);
+        return compare(vae.parameters(), vae.names(weights), weights);
     });
     VaeShape shape = shape_of(model.vae);
     report.line("", join(class_name(model.vae), ", ", shape.latent_channels, " channels, ",

@@ -21,7 +21,7 @@ struct VaeMoments {
 struct VaeDecodeOptions {
     std::function<void(const Tensor& frames)> sink =
         {};  // receives finished frames; then decode() returns none
-    std::function<void(int64_t done, int64_t total)> progress = {};  // latent frames
+    std::function<void(int64_t done, int64_t total)> progress = {};  // latent frames, or tiles when tiled
     int64_t chunk = 0;                                               // latent frames at once; 0: by size
 };
 
@@ -61,6 +61,16 @@ inline Tensor causal_conv(const Conv3d& conv, const Tensor& x, CausalCache& cach
     return y;
 }
 
+// A clip that is decoded piece by piece, as its latent frames come in (decode_chunk of the autoencoders). One a clip.
+struct VaeDecodeStream {
+    CausalCache cache;
+};
+
+// Whether an autoencoder that joins `temporal_factor` frames into one latent frame can encode this many: 1 + factor*k.
+inline bool valid_frames(int64_t frames, int64_t temporal_factor) {
+    return frames > 0 && (frames - 1) % temporal_factor == 0;
+}
+
 // The clip a frame at a time at first, then in chunks: [0,1), [1,1+chunk), ...
 template <class F>
 void for_each_chunk(int64_t frames, int64_t chunk, F f) {
@@ -71,16 +81,32 @@ void for_each_chunk(int64_t frames, int64_t chunk, F f) {
     }
 }
 
-// Spatial tiling, on request only: it changes the result near tile borders. Sizes in pixels.
+// Spatial tiling, on request only: it changes the result near tile borders. Sizes in pixels, rounded down to whole
+// latent cells.
 struct VaeTiling {
     int64_t tile = 0, stride = 0;
     bool active(int64_t height, int64_t width) const { return tile > 0 && (height > tile || width > tile); }
 };
 
-// f on overlapping tiles of x [B,T,H,W,C] (tile and stride in units of x), the results blended linearly over their
-// overlap, first with the tile above, then with the one to the left, and cut to the stride. A result is `factor` times
-// larger in space when factor > 0, -factor times smaller when negative. Source: diffusers' tiled_decode.
-Tensor blend_tiles(const Tensor& x, int64_t tile, int64_t stride, int64_t factor,
-                   const std::function<Tensor(const Tensor&)>& f);
+// How blend_tiles cuts its input; tile, stride and smallest in rows and columns of the input.
+struct TileGrid {
+    int64_t tile = 0, stride = 0;
+    int64_t factor = 1;    // a result is this many times larger in space, -factor times smaller when negative
+    int64_t smallest = 1;  // what would remain as a narrower tile at the end goes to the tile before
+};
+
+// f on overlapping tiles of x [B,T,H,W,C], the results blended linearly over their overlap, first with the tile above,
+// then with the one to the left, and cut to the stride. Source: diffusers' tiled_decode.
+Tensor blend_tiles(const Tensor& x, const TileGrid& grid, const std::function<Tensor(const Tensor&)>& f,
+                   const std::function<void(int64_t done, int64_t total)>& progress = {});
+
+// The grids of an autoencoder: over pixels for encoding, over latent cells for decoding.
+inline TileGrid encode_grid(const VaeTiling& tiling, int64_t spatial_factor, int64_t smallest = 1) {
+    int64_t s = spatial_factor;
+    return {tiling.tile / s * s, tiling.stride / s * s, -s, smallest * s};
+}
+inline TileGrid decode_grid(const VaeTiling& tiling, int64_t spatial_factor, int64_t smallest = 1) {
+    return {tiling.tile / spatial_factor, tiling.stride / spatial_factor, spatial_factor, smallest};
+}
 
 }  // namespace sana

@@ -1,4 +1,5 @@
 #include "models/vae.h"
+#include "ops/pointwise.h"
 
 namespace sana {
 
@@ -7,39 +8,50 @@ namespace {
 // b's first `extent` rows (axis 2) or columns (axis 3) fade in over the end of a's.
 Tensor blend(const Tensor& a, const Tensor& b, int axis, int64_t extent) {
     extent = std::min({extent, a.dim(axis), b.dim(axis)});
-    Tensor out = b.to(DType::F32).clone(), from = a.to(DType::F32).contiguous();
-    int64_t inner = axis == 2 ? b.dim(3) * b.dim(4) : b.dim(4);
-    int64_t outer = b.numel() / (b.dim(axis) * inner);
-    for (int64_t o = 0; o < outer; ++o) {
-        for (int64_t y = 0; y < extent; ++y) {
-            float weight = static_cast<float>(y) / static_cast<float>(extent);
-            const float* p = from.data<float>() + (o * a.dim(axis) + a.dim(axis) - extent + y) * inner;
-            float* q = out.data<float>() + (o * b.dim(axis) + y) * inner;
-            for (int64_t i = 0; i < inner; ++i) q[i] = p[i] * (1 - weight) + q[i] * weight;
-        }
+    if (extent <= 0) return b;
+    std::vector<Tensor> parts;
+    for (int64_t y = 0; y < extent; ++y) {
+        double weight = static_cast<double>(y) / static_cast<double>(extent);
+        parts.push_back(combine(
+            {{1 - weight, slice(a, axis, a.dim(axis) - extent + y, 1)}, {weight, slice(b, axis, y, 1)}}));
     }
-    return out.to(b.dtype());
+    if (extent < b.dim(axis)) parts.push_back(slice(b, axis, extent, b.dim(axis) - extent));
+    return concat(parts, axis);
+}
+
+// Where tiles start along an axis: at multiples of the stride.
+std::vector<int64_t> tile_starts(int64_t size, const TileGrid& grid) {
+    std::vector<int64_t> starts{0};
+    for (int64_t at = grid.stride; at <= size - grid.smallest; at += grid.stride) starts.push_back(at);
+    return starts;
 }
 
 }  // namespace
 
-Tensor blend_tiles(const Tensor& x, int64_t tile, int64_t stride, int64_t factor,
-                   const std::function<Tensor(const Tensor&)>& f) {
-    check(stride > 0 && stride <= tile, "a tile of ", tile, " with a stride of ", stride);
-    auto scaled = [&](int64_t n) { return factor > 0 ? n * factor : n / -factor; };
-    int64_t overlap = scaled(tile) - scaled(stride);
+Tensor blend_tiles(const Tensor& x, const TileGrid& grid, const std::function<Tensor(const Tensor&)>& f,
+                   const std::function<void(int64_t done, int64_t total)>& progress) {
+    check_input(grid.stride > 0 && grid.stride <= grid.tile, "tiles of ", grid.tile, " with a stride of ",
+                grid.stride,
+                ": a tile must be at least one latent cell and the stride between one cell and the tile");
+    auto scaled = [&](int64_t n) { return grid.factor > 0 ? n * grid.factor : n / -grid.factor; };
+    int64_t overlap = scaled(grid.tile) - scaled(grid.stride), done = 0;
+    std::vector<int64_t> tops = tile_starts(x.dim(2), grid), lefts = tile_starts(x.dim(3), grid);
     std::vector<Tensor> above, rows;
-    for (int64_t h = 0; h < x.dim(2); h += stride) {
+    for (int64_t top : tops) {
+        bool last_row = top == tops.back();
+        int64_t height = last_row ? x.dim(2) - top : std::min(grid.tile, x.dim(2) - top);
         std::vector<Tensor> tiles, cut;
-        for (int64_t w = 0; w < x.dim(3); w += stride) {
-            int64_t height = std::min(tile, x.dim(2) - h), width = std::min(tile, x.dim(3) - w);
-            Tensor result = f(slice(slice(x, 2, h, height), 3, w, width));
+        for (int64_t left : lefts) {
+            bool last = left == lefts.back();
+            int64_t width = last ? x.dim(3) - left : std::min(grid.tile, x.dim(3) - left);
+            Tensor result = f(slice(slice(x, 2, top, height), 3, left, width));
             // The neighbours are the tiles as blended so far.
             if (!above.empty()) result = blend(above[tiles.size()], result, 2, overlap);
             if (!tiles.empty()) result = blend(tiles.back(), result, 3, overlap);
             tiles.push_back(result);
-            Tensor kept = slice(result, 2, 0, std::min(scaled(stride), result.dim(2)));
-            cut.push_back(slice(kept, 3, 0, std::min(scaled(stride), kept.dim(3))));
+            Tensor kept = slice(result, 2, 0, last_row ? result.dim(2) : scaled(grid.stride));
+            cut.push_back(slice(kept, 3, 0, last ? kept.dim(3) : scaled(grid.stride)));
+            if (progress) progress(++done, static_cast<int64_t>(tops.size() * lefts.size()));
         }
         rows.push_back(concat(cut, 3));
         above = tiles;

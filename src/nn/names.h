@@ -14,7 +14,7 @@ namespace sana {
 //     {"blocks.*.qkv", "transformer_blocks.*.attn1.to_q|transformer_blocks.*.attn1.to_k|transformer_blocks.*.attn1.to_v"}
 // The first rule that matches wins; without a rule the key is our name.
 struct NameRule {
-    std::string_view ours, theirs;
+    std::string ours, theirs;
 };
 
 struct CheckpointNames {

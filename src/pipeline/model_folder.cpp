@@ -156,7 +156,7 @@ Vae ModelFolder::load_vae(VaeParts parts, DType dtype) const {
     std::string path = part("vae");
     TensorMap weights = read_weights(path);
     Vae model(vae, parts);
-    load(model.parameters(), model.names(), weights, dtype, path);
+    load(model.parameters(), model.names(weights), weights, dtype, path);
     return model;
 }
 

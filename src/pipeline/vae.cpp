@@ -41,8 +41,14 @@ std::vector<NamedParameter> Vae::parameters() {
     return std::visit([](auto& vae) { return sana::parameters(vae); }, vae_);
 }
 
-CheckpointNames Vae::names() const {
-    return std::holds_alternative<WanVae>(vae_) ? wan_vae_names(parts_) : ltx2_vae_names(parts_);
+CheckpointNames Vae::names(const TensorMap& weights) const {
+    if (const auto* wan = std::get_if<WanVae>(&vae_)) {
+        return wan_vae_looks_official(weights) ? wan_vae_official_names(wan->config(), parts_)
+                                               : wan_vae_names(parts_);
+    }
+    return ltx2_vae_looks_official(weights)
+               ? ltx2_vae_official_names(std::get<Ltx2Vae>(vae_).config(), parts_, weights)
+               : ltx2_vae_names(parts_);
 }
 
 VaeMoments Vae::encode(const Tensor& video) const {

@@ -26,7 +26,8 @@ public:
     Vae(const VaeConfig& config, VaeParts parts);
 
     std::vector<NamedParameter> parameters();
-    CheckpointNames names() const;
+    // The table of the weights' own format; without weights that of diffusers.
+    CheckpointNames names(const TensorMap& weights = {}) const;
     VaeMoments encode(const Tensor& video) const;
     Tensor decode(const Tensor& latents, const VaeDecodeOptions& options = {}) const;
     Tensor normalise(const Tensor& mean) const;

@@ -108,6 +108,12 @@ Ltx2VaeConfig Ltx2VaeConfig::from_json(const JsonConfig& json) {
     c.decoder_reflect = reflect(json, "decoder_spatial_padding_mode", c.decoder_reflect);
     check_kinds(json, "downsample_type", c.downsample, down);
     check_kinds(json, "upsample_type", c.upsample, up);
+    for (const std::string& kind : json.texts("down_block_types", {"LTX2VideoDownBlock3D"})) {
+        if (kind != "LTX2VideoDownBlock3D") {
+            throw InputError(
+                json.error("down_block_types", "holds " + kind + "; only LTX2VideoDownBlock3D is supported"));
+        }
+    }
     check_all(json, "spatio_temporal_scaling", true);
     check_all(json, "decoder_spatio_temporal_scaling", true);
     check_all(json, "decoder_inject_noise", false);
@@ -119,8 +125,6 @@ Ltx2VaeConfig Ltx2VaeConfig::from_json(const JsonConfig& json) {
     }
     if (c.upsample_residual.size() != up)
         throw InputError(json.error("upsample_residual", "has not one entry a level"));
-    if (!c.encoder_causal)
-        throw InputError(json.error("encoder_causal", "is false; only a causal encoder is supported"));
     check_widths(json, c);
     int64_t spatial = c.patch, temporal = 1;
     for (const std::string& kind : c.upsample) {

@@ -22,7 +22,11 @@ Tensor ltx2_norm_silu(const Tensor& x) {
 }
 
 Tensor Ltx2Residual::forward(const Tensor& x, Ltx2Context context) const {
-    return conv2.forward(ltx2_norm_silu(conv1.forward(ltx2_norm_silu(x), context)), context, x);
+    // One statement a step: what a step no longer needs is free before the next one allocates.
+    Tensor h = ltx2_norm_silu(x);
+    h = conv1.forward(h, context);
+    h = ltx2_norm_silu(h);
+    return conv2.forward(h, context, x);
 }
 
 Tensor space_to_depth(const Tensor& x, Stride s) {
@@ -43,8 +47,9 @@ Ltx2Downsample::Ltx2Downsample(int64_t in, int64_t out, Stride s, bool reflect)
 Tensor Ltx2Downsample::forward(const Tensor& x, Ltx2Context context) const {
     bool first = context.cache == nullptr || !context.cache->started;
     Tensor h = stride[0] == 2 && first ? concat({slice(x, 1, 0, 1), x}, 1) : x;
-    return add(space_to_depth(conv.forward(h, context), stride),
-               group_mean(space_to_depth(h, stride), group));
+    Tensor shortcut = group_mean(space_to_depth(h, stride), group);
+    h = conv.forward(h, context);
+    return add(space_to_depth(h, stride), shortcut);
 }
 
 Ltx2Upsample::Ltx2Upsample(int64_t in, int64_t f, Stride s, bool with_residual, bool reflect)
@@ -52,15 +57,13 @@ Ltx2Upsample::Ltx2Upsample(int64_t in, int64_t f, Stride s, bool with_residual, 
 
 Tensor Ltx2Upsample::forward(const Tensor& x, Ltx2Context context) const {
     bool first = context.cache == nullptr || !context.cache->started;
-    auto cut = [&](const Tensor& h) {
-        int64_t drop = first ? stride[0] - 1 : 0;
-        return slice(h, 1, drop, h.dim(1) - drop);
-    };
-    Tensor main = cut(depth_to_space(conv.forward(x, context), stride)).contiguous();
-    if (!residual) return main;
-    Tensor shortcut = cut(depth_to_space(x, stride));
-    int64_t repeats = stride[0] * stride[1] * stride[2] / factor;
-    return add(main, concat(std::vector<Tensor>(static_cast<size_t>(repeats), shortcut), 4));
+    // Depth-to-space only moves values: the shortcut, D(x) repeated as a block of channels, equals D(x repeated), so that
+    // it can join the convolution before D.
+    size_t repeats = static_cast<size_t>(residual ? stride[0] * stride[1] * stride[2] / factor : 0);
+    Tensor h = conv.forward(x, context, residual ? concat(std::vector<Tensor>(repeats, x), 4) : Tensor());
+    h = depth_to_space(h, stride);
+    int64_t drop = first ? stride[0] - 1 : 0;
+    return drop == 0 ? h : slice(h, 1, drop, h.dim(1) - drop);
 }
 
 }  // namespace sana

@@ -19,6 +19,9 @@ Tensor patchify(const Tensor& x, int64_t s) {
     return permute(x.reshape({B, T, H, s, W, s, C}), {0, 1, 2, 4, 6, 5, 3}).reshape({B, T, H, W, C * s * s});
 }
 
+// Rows and columns of latent cells that padding needs: reflection has to find a second one.
+int64_t fewest_cells(bool reflect) { return reflect ? 2 : 1; }
+
 Tensor unpatchify(const Tensor& x, int64_t s) {
     int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), W = x.dim(3), C = x.dim(4) / (s * s);
     return permute(x.reshape({B, T, H, W, C, s, s}), {0, 1, 2, 6, 3, 5, 4}).reshape({B, T, H * s, W * s, C});
@@ -42,9 +45,9 @@ Ltx2Encoder::Ltx2Encoder(const Ltx2VaeConfig& config) : patch(config.patch) {
     conv_out = Ltx2Conv(channels, config.latent_channels + 1, reflect);
 }
 
-Tensor Ltx2Encoder::forward(const Tensor& video, CausalCache& cache) const {
-    cache.next = 0;
-    Ltx2Context context{&cache};
+Tensor Ltx2Encoder::forward(const Tensor& video, CausalCache* cache) const {
+    if (cache != nullptr) cache->next = 0;
+    Ltx2Context context{cache};
     Tensor x = conv_in.forward(patchify(video, patch), context);
     for (const Ltx2EncoderLevel& level : down_blocks) {
         for (const Ltx2Residual& block : level.resnets) x = block.forward(x, context);
@@ -52,7 +55,7 @@ Tensor Ltx2Encoder::forward(const Tensor& video, CausalCache& cache) const {
     }
     for (const Ltx2Residual& block : mid_block.resnets) x = block.forward(x, context);
     x = conv_out.forward(ltx2_norm_silu(x), context);
-    cache.started = true;
+    if (cache != nullptr) cache->started = true;
     return x;
 }
 
@@ -99,10 +102,11 @@ Ltx2Vae::Ltx2Vae(const Ltx2VaeConfig& config, VaeParts parts) : config_(config) 
 }
 
 Tensor Ltx2Vae::encode_moments(const Tensor& video) const {
+    if (!config_.encoder_causal) return encoder->forward(video, nullptr);
     CausalCache cache;
     std::vector<Tensor> parts;
     for_each_chunk(video.dim(1), config_.temporal_factor(), [&](int64_t start, int64_t n) {
-        parts.push_back(encoder->forward(slice(video, 1, start, n), cache));
+        parts.push_back(encoder->forward(slice(video, 1, start, n), &cache));
     });
     return concat(parts, 1);
 }
@@ -110,55 +114,81 @@ Tensor Ltx2Vae::encode_moments(const Tensor& video) const {
 VaeMoments Ltx2Vae::encode(const Tensor& video) const {
     Scope scope("vae");
     check(encoder.has_value(), "this autoencoder was loaded without its encoder");
-    int64_t s = config_.spatial_factor(), t = config_.temporal_factor();
-    check_input(video.rank() == 5 && video.cols() == 3 && video.dim(1) % t == 1 % t &&
+    int64_t s = config_.spatial_factor(), t = config_.temporal_factor(),
+            cells = fewest_cells(config_.encoder_reflect);
+    check_input(video.rank() == 5 && video.cols() == 3 && valid_frames(video.dim(1), t) &&
                     video.dim(2) % s == 0 && video.dim(3) % s == 0 && video.numel() > 0,
                 "video ", video, " cannot be encoded: [B,T,H,W,3] with 1 + ", t,
                 "k frames and sides that are multiples of ", s, " is expected");
+    check_input(video.dim(2) >= cells * s && video.dim(3) >= cells * s, "video ", video,
+                " is too small to be encoded: sides of at least ", cells * s, " pixels are expected");
+    auto moments_of = [&](const Tensor& x) { return encode_moments(x); };
     Tensor moments = tiling.active(video.dim(2), video.dim(3))
-                         ? blend_tiles(video, tiling.tile, tiling.stride, -s,
-                                       [&](const Tensor& x) { return encode_moments(x); })
-                         : encode_moments(video);
+                         ? blend_tiles(video, encode_grid(tiling, s, cells), moments_of)
+                         : moments_of(video);
     int64_t z = config_.latent_channels;
-    Tensor shared = moments.cols_slice(z, 1).contiguous();
+    Tensor shared = clamp(moments.cols_slice(z, 1), -30, 20);
     return {moments.cols_slice(0, z).contiguous(),
-            clamp(concat(std::vector<Tensor>(static_cast<size_t>(z), shared), 4), -30, 20)};
+            concat(std::vector<Tensor>(static_cast<size_t>(z), shared), 4)};
 }
 
-Tensor Ltx2Vae::decode_clip(const Tensor& latents, const VaeDecodeOptions& options) const {
-    std::vector<Tensor> parts;
-    CausalCache cache;
-    auto emit = [&](const Tensor& frames, int64_t done) {
-        if (options.sink) {
-            options.sink(frames);
-        } else {
-            parts.push_back(frames);
-        }
-        if (options.progress) options.progress(done, latents.dim(1));
-    };
-    if (!config_.decoder_causal) {
-        emit(decoder->forward(latents, nullptr), latents.dim(1));
-    } else {
-        for_each_chunk(latents.dim(1), std::max<int64_t>(1, options.chunk), [&](int64_t start, int64_t n) {
-            emit(decoder->forward(slice(latents, 1, start, n), &cache), start + n);
-        });
-    }
-    return options.sink ? Tensor() : concat(parts, 1);
-}
-
-Tensor Ltx2Vae::decode(const Tensor& latents, const VaeDecodeOptions& options) const {
-    Scope scope("vae");
+void Ltx2Vae::check_latents(const Tensor& latents) const {
     check(decoder.has_value(), "this autoencoder was loaded without its decoder");
     check_input(latents.rank() == 5 && latents.cols() == config_.latent_channels && latents.numel() > 0,
                 "latents ", latents, " cannot be decoded: [B,t,h,w,", config_.latent_channels,
                 "] is expected");
+    int64_t cells = fewest_cells(config_.decoder_reflect);
+    check_input(latents.dim(2) >= cells && latents.dim(3) >= cells, "latents ", latents,
+                " are too small to be decoded: ", cells, " rows and columns at least, that is ",
+                cells * config_.spatial_factor(), " pixels");
+}
+
+Tensor Ltx2Vae::decode_chunk(VaeDecodeStream& stream, const Tensor& latents) const {
+    Scope scope("vae");
+    check_latents(latents);
+    check_input(
+        config_.decoder_causal,
+        "this LTX-2 autoencoder's decoder is not causal (decoder_causal in its config.json): it decodes "
+        "whole clips only, not a stream");
+    return decoder->forward(latents, &stream.cache);
+}
+
+void Ltx2Vae::decode_clip(const Tensor& latents, int64_t chunk,
+                          const std::function<void(const Tensor& frames, int64_t done)>& emit) const {
+    if (!config_.decoder_causal) return emit(decoder->forward(latents, nullptr), latents.dim(1));
+    CausalCache cache;
+    for_each_chunk(latents.dim(1), std::max<int64_t>(1, chunk), [&](int64_t start, int64_t n) {
+        emit(decoder->forward(slice(latents, 1, start, n), &cache), start + n);
+    });
+}
+
+Tensor Ltx2Vae::decode(const Tensor& latents, const VaeDecodeOptions& options) const {
+    Scope scope("vae");
+    check_latents(latents);
     int64_t s = config_.spatial_factor();
-    if (!tiling.active(latents.dim(2) * s, latents.dim(3) * s)) return decode_clip(latents, options);
-    Tensor video = blend_tiles(latents, tiling.tile / s, tiling.stride / s, s,
-                               [&](const Tensor& x) { return decode_clip(x, {.chunk = options.chunk}); });
-    if (!options.sink) return video;
-    options.sink(video);
-    return {};
+    std::vector<Tensor> parts;
+    auto emit = [&](const Tensor& video) {
+        if (options.sink) {
+            options.sink(video);
+        } else {
+            parts.push_back(video);
+        }
+    };
+    if (tiling.active(latents.dim(2) * s, latents.dim(3) * s)) {
+        auto decode_tile = [&](const Tensor& x) {
+            std::vector<Tensor> pieces;
+            decode_clip(x, options.chunk, [&](const Tensor& frames, int64_t) { pieces.push_back(frames); });
+            return concat(pieces, 1);
+        };
+        emit(blend_tiles(latents, decode_grid(tiling, s, fewest_cells(config_.decoder_reflect)), decode_tile,
+                         options.progress));
+    } else {
+        decode_clip(latents, options.chunk, [&](const Tensor& frames, int64_t done) {
+            emit(frames);
+            if (options.progress) options.progress(done, latents.dim(1));
+        });
+    }
+    return options.sink ? Tensor() : concat(parts, 1);
 }
 
 Tensor Ltx2Vae::normalise(const Tensor& mean) const {
@@ -173,14 +203,6 @@ Tensor Ltx2Vae::normalise(const Tensor& mean) const {
 
 Tensor Ltx2Vae::denormalise(const Tensor& latents) const {
     return affine(latents, latents_std.value.to(latents.dtype()), latents_mean.value.to(latents.dtype()));
-}
-
-CheckpointNames ltx2_vae_names(VaeParts parts) {
-    CheckpointNames names;
-    names.format = "diffusers";
-    if (parts == VaeParts::decoder) names.ignored = {"encoder"};
-    if (parts == VaeParts::encoder) names.ignored = {"decoder"};
-    return names;
 }
 
 }  // namespace sana

@@ -40,7 +40,8 @@ struct Ltx2Encoder {
     int64_t patch;
 
     explicit Ltx2Encoder(const Ltx2VaeConfig& config);
-    Tensor forward(const Tensor& video, CausalCache& cache) const;  // one chunk: [B,t,h,w,Z+1]
+    // One chunk: [B,t,h,w,Z+1]. No cache: the whole clip, not causal.
+    Tensor forward(const Tensor& video, CausalCache* cache) const;
     void visit(auto& v) {
         v("conv_in", conv_in);
         v("down_blocks", down_blocks);
@@ -73,6 +74,10 @@ public:
     VaeMoments encode(const Tensor& video) const;
     // latents [B,t,h,w,Z] -> [B,T,H,W,3], not clamped.
     Tensor decode(const Tensor& latents, const VaeDecodeOptions& options = {}) const;
+    // The next latent frames of a clip, any number of them -> the frames that they finish: 1 for the clip's first latent
+    // frame, temporal_factor() for each later one. All pieces together equal decode() of the whole. InputError when the
+    // decoder is not causal: then every frame depends on all latent frames.
+    Tensor decode_chunk(VaeDecodeStream& stream, const Tensor& latents) const;
 
     Tensor normalise(const Tensor& mean) const;
     Tensor denormalise(const Tensor& latents) const;
@@ -94,11 +99,19 @@ public:
 
 private:
     Tensor encode_moments(const Tensor& video) const;
-    Tensor decode_clip(const Tensor& latents, const VaeDecodeOptions& options) const;
+    void check_latents(const Tensor& latents) const;
+    // The whole clip in chunks as far as the decoder is causal.
+    void decode_clip(const Tensor& latents, int64_t chunk,
+                     const std::function<void(const Tensor& frames, int64_t done)>& emit) const;
 
     Ltx2VaeConfig config_;
 };
 
+// parts: the other half's keys are allowed to be there.
 CheckpointNames ltx2_vae_names(VaeParts parts);
+// The names of Lightricks' own files, in which this autoencoder stands alone or beside the other models under "vae.".
+CheckpointNames ltx2_vae_official_names(const Ltx2VaeConfig& config, VaeParts parts,
+                                        const TensorMap& tensors);
+bool ltx2_vae_looks_official(const TensorMap& tensors);
 
 }  // namespace sana

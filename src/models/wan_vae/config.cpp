@@ -46,10 +46,21 @@ WanVaeConfig WanVaeConfig::from_json(const JsonConfig& json) {
                        join("has ", c.temporal_downsample.size(), " entries for ", c.multipliers.size(),
                             " levels; one fewer than dim_mult is expected")));
     }
+    // The decoder halves its width at every upsampling.
+    for (size_t level = 1; level < c.multipliers.size(); ++level) {
+        int64_t width = c.decoder_base * c.multipliers[level];
+        if (width < 2) {
+            throw InputError(json.error(
+                "dim_mult", join("makes a decoder level of ", width, " channel, which cannot be halved")));
+        }
+    }
     size_t z = static_cast<size_t>(c.latent_channels);
     if (c.latents_mean.size() != z || c.latents_std.size() != z) {
         throw InputError(
             json.error("latents_mean", join("and latents_std must have z_dim = ", z, " entries")));
+    }
+    for (double value : c.latents_std) {
+        if (!(value > 0)) throw InputError(json.error("latents_std", "holds a value that is not positive"));
     }
     return c;
 }

@@ -26,8 +26,11 @@ WanResidual::WanResidual(int64_t in, int64_t out)
 }
 
 Tensor WanResidual::forward(const Tensor& x, CausalCache& cache) const {
-    Tensor h = causal_conv(conv1, norm1.forward(x, Activation::silu), cache);
-    return causal_conv(conv2, norm2.forward(h, Activation::silu), cache, shortcut ? shortcut->forward(x) : x);
+    // One statement a step: what a step no longer needs is free before the next one allocates.
+    Tensor h = norm1.forward(x, Activation::silu);
+    h = causal_conv(conv1, h, cache);
+    h = norm2.forward(h, Activation::silu);
+    return causal_conv(conv2, h, cache, shortcut ? shortcut->forward(x) : x);
 }
 
 WanAttention::WanAttention(int64_t channels)
@@ -88,7 +91,8 @@ Tensor WanUpsample::forward(const Tensor& x, CausalCache& cache) const {
     } else if (temporal) {
         cache.slot();
     }
-    return spatial.forward(upsample_nearest(h));
+    h = upsample_nearest(h);
+    return spatial.forward(h);
 }
 
 }  // namespace sana

@@ -98,55 +98,79 @@ VaeMoments WanVae::encode(const Tensor& video) const {
     Scope scope("vae");
     check(encoder.has_value(), "this autoencoder was loaded without its encoder");
     int64_t s = config_.spatial_factor(), t = config_.temporal_factor();
-    check_input(video.rank() == 5 && video.cols() == 3 && video.dim(1) % t == 1 % t &&
+    check_input(video.rank() == 5 && video.cols() == 3 && valid_frames(video.dim(1), t) &&
                     video.dim(2) % s == 0 && video.dim(3) % s == 0 && video.numel() > 0,
                 "video ", video, " cannot be encoded: [B,T,H,W,3] with 1 + ", t,
                 "k frames and sides that are multiples of ", s, " is expected");
+    auto moments_of = [&](const Tensor& x) { return encode_moments(x); };
     Tensor moments = tiling.active(video.dim(2), video.dim(3))
-                         ? blend_tiles(video, tiling.tile, tiling.stride, -s,
-                                       [&](const Tensor& x) { return encode_moments(x); })
-                         : encode_moments(video);
+                         ? blend_tiles(video, encode_grid(tiling, s), moments_of)
+                         : moments_of(video);
     int64_t z = config_.latent_channels;
     return {moments.cols_slice(0, z).contiguous(), clamp(moments.cols_slice(z, z), -30, 20)};
 }
 
-Tensor WanVae::decode_clip(const Tensor& latents, const VaeDecodeOptions& options) const {
-    Tensor z = post_quant_conv->forward(latents);
-    // A chunk's largest activation is one of decoder_base channels at full resolution: keep it near 400 MB.
-    int64_t s = config_.spatial_factor(), frame = latents.dim(0) * latents.dim(2) * latents.dim(3) * s * s *
-                                                  config_.temporal_factor() * config_.decoder_base *
-                                                  size_of(z.dtype());
-    int64_t chunk =
-        options.chunk > 0 ? options.chunk : std::clamp<int64_t>((int64_t{400} << 20) / frame, 1, 8);
-    CausalCache cache;
-    std::vector<Tensor> parts;
-    for_each_chunk(z.dim(1), chunk, [&](int64_t start, int64_t n) {
-        Tensor frames = clamp(decoder->forward(slice(z, 1, start, n), cache), -1, 1);
-        if (options.sink) {
-            options.sink(frames);
-        } else {
-            parts.push_back(frames);
-        }
-        if (options.progress) options.progress(start + n, z.dim(1));
-    });
-    return options.sink ? Tensor() : concat(parts, 1);
-}
-
-Tensor WanVae::decode(const Tensor& latents, const VaeDecodeOptions& options) const {
-    Scope scope("vae");
+void WanVae::check_latents(const Tensor& latents) const {
     check(decoder.has_value(), "this autoencoder was loaded without its decoder");
     check_input(latents.rank() == 5 && latents.cols() == config_.latent_channels && latents.numel() > 0,
                 "latents ", latents, " cannot be decoded: [B,t,h,w,", config_.latent_channels,
                 "] is expected");
-    int64_t s = config_.spatial_factor();
-    if (!tiling.active(latents.dim(2) * s, latents.dim(3) * s)) return decode_clip(latents, options);
-    Tensor video =
-        clamp(blend_tiles(latents, tiling.tile / s, tiling.stride / s, s,
-                          [&](const Tensor& x) { return decode_clip(x, {.chunk = options.chunk}); }),
-              -1, 1);
-    if (!options.sink) return video;
-    options.sink(video);
-    return {};
+}
+
+// A chunk's largest activation is one of decoder_base channels at full resolution: it is kept near 400 MB.
+int64_t WanVae::chunk_frames(const Tensor& latents, int64_t wanted) const {
+    if (wanted > 0) return wanted;
+    int64_t s = config_.spatial_factor(), frame = latents.dim(0) * latents.dim(2) * latents.dim(3) * s * s *
+                                                  config_.temporal_factor() * config_.decoder_base *
+                                                  size_of(latents.dtype());
+    return std::clamp<int64_t>((int64_t{400} << 20) / frame, 1, 8);
+}
+
+Tensor WanVae::advance(CausalCache& cache, const Tensor& latents) const {
+    return decoder->forward(post_quant_conv->forward(latents), cache);
+}
+
+Tensor WanVae::decode_chunk(VaeDecodeStream& stream, const Tensor& latents) const {
+    Scope scope("vae");
+    check_latents(latents);
+    // The temporal upsampling treats the first latent frame differently: it goes alone.
+    int64_t first = stream.cache.started ? 0 : 1, frames = latents.dim(1);
+    std::vector<Tensor> parts;
+    if (first > 0) parts.push_back(advance(stream.cache, slice(latents, 1, 0, 1)));
+    if (frames > first) parts.push_back(advance(stream.cache, slice(latents, 1, first, frames - first)));
+    return clamp(parts.size() == 1 ? parts[0] : concat(parts, 1), -1, 1);
+}
+
+Tensor WanVae::decode(const Tensor& latents, const VaeDecodeOptions& options) const {
+    Scope scope("vae");
+    check_latents(latents);
+    int64_t s = config_.spatial_factor(), frames = latents.dim(1);
+    std::vector<Tensor> parts;
+    auto emit = [&](const Tensor& video) {
+        if (options.sink) {
+            options.sink(video);
+        } else {
+            parts.push_back(video);
+        }
+    };
+    if (tiling.active(latents.dim(2) * s, latents.dim(3) * s)) {
+        auto decode_tile = [&](const Tensor& x) {
+            CausalCache cache;
+            std::vector<Tensor> pieces;
+            for_each_chunk(frames, chunk_frames(x, options.chunk), [&](int64_t start, int64_t n) {
+                pieces.push_back(advance(cache, slice(x, 1, start, n)));
+            });
+            return concat(pieces, 1);
+        };
+        emit(clamp(blend_tiles(latents, decode_grid(tiling, s), decode_tile, options.progress), -1, 1));
+    } else {
+        CausalCache cache;
+        for_each_chunk(frames, chunk_frames(latents, options.chunk), [&](int64_t start, int64_t n) {
+            emit(clamp(advance(cache, slice(latents, 1, start, n)), -1, 1));
+            if (options.progress) options.progress(start + n, frames);
+        });
+    }
+    return options.sink ? Tensor() : concat(parts, 1);
 }
 
 namespace {
@@ -169,14 +193,6 @@ Tensor WanVae::normalise(const Tensor& mean) const {
 Tensor WanVae::denormalise(const Tensor& latents) const {
     return affine(latents, channel_vector(config_.latents_std, latents.dtype(), false),
                   channel_vector(config_.latents_mean, latents.dtype(), false));
-}
-
-CheckpointNames wan_vae_names(VaeParts parts) {
-    CheckpointNames names;
-    names.format = "diffusers";
-    if (parts == VaeParts::decoder) names.ignored = {"encoder", "quant_conv"};
-    if (parts == VaeParts::encoder) names.ignored = {"decoder", "post_quant_conv"};
-    return names;
 }
 
 }  // namespace sana

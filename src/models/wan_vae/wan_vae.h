@@ -2,8 +2,6 @@
 // caches. Letters: B samples, T H W frames and pixels, t h w latent frames and cells, Z latent channels.
 #pragma once
 
-#include <memory>
-
 #include "models/wan_vae/config.h"
 #include "models/wan_vae/layers.h"
 #include "nn/names.h"
@@ -72,6 +70,9 @@ public:
     VaeMoments encode(const Tensor& video) const;
     // latents [B,t,h,w,Z] as the encoder gives them -> [B,T,H,W,3], clamped to -1..1.
     Tensor decode(const Tensor& latents, const VaeDecodeOptions& options = {}) const;
+    // The next latent frames of a clip, any number of them -> the frames that they finish: 1 for the clip's first latent
+    // frame, temporal_factor() for each later one. All pieces together equal decode() of the whole.
+    Tensor decode_chunk(VaeDecodeStream& stream, const Tensor& latents) const;
 
     Tensor normalise(const Tensor& mean) const;       // (z - mean) / std a channel: what the transformer sees
     Tensor denormalise(const Tensor& latents) const;  // z * std + mean
@@ -93,12 +94,18 @@ public:
 
 private:
     Tensor encode_moments(const Tensor& video) const;
-    Tensor decode_clip(const Tensor& latents, const VaeDecodeOptions& options) const;
+    void check_latents(const Tensor& latents) const;
+    // Not clamped: clamping comes after the blending of tiles.
+    Tensor advance(CausalCache& cache, const Tensor& latents) const;
+    int64_t chunk_frames(const Tensor& latents, int64_t wanted) const;
 
     WanVaeConfig config_;
 };
 
 // parts: the other half's keys are allowed to be there.
 CheckpointNames wan_vae_names(VaeParts parts);
+// The names of Wan2.1_VAE.pth.
+CheckpointNames wan_vae_official_names(const WanVaeConfig& config, VaeParts parts);
+bool wan_vae_looks_official(const TensorMap& tensors);
 
 }  // namespace sana
