@@ -1,5 +1,5 @@
-# The CUDA backend: kernels for Hopper (90a) and RTX 50xx (120a). The kernel table is empty so far: ops report by name
-# that they have no implementation on the device.
+# The CUDA backend: kernels for Hopper (90a) and RTX 50xx (120a), and code that the driver compiles for other cards from
+# Ampere on (compute_80).
 enable_language(CUDA)
 # CMake 3.25 does not know nvcc's C++20 flag.
 if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
@@ -7,8 +7,24 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
 endif()
 find_package(CUDAToolkit REQUIRED)
-file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/ops/cuda/*.cu ${CMAKE_SOURCE_DIR}/src/ops/cuda/*.cpp)
-target_sources(sana_ops PRIVATE ${cuda_sources})
-set_target_properties(sana_ops PROPERTIES CUDA_ARCHITECTURES "90a-real;120a-real")
+set(SANA_CUDA_ARCHITECTURES "80-virtual;90a-real;120a-real" CACHE STRING "What the CUDA kernels are compiled for")
+set(cuda_flags $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-Wno-sign-compare,-Wno-unused-parameter>)
+if(SANA_WERROR)
+  list(APPEND cuda_flags $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
+endif()
 
-target_link_libraries(sana_ops PRIVATE CUDA::cudart)
+function(sana_cuda_sources target)
+  set(sources)
+  foreach(dir ${ARGN})
+    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cu)
+    list(APPEND sources ${found})
+  endforeach()
+  target_sources(${target} PRIVATE ${sources})
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${SANA_CUDA_ARCHITECTURES}")
+  target_compile_options(${target} PRIVATE ${cuda_flags})
+endfunction()
+
+sana_cuda_sources(sana_core core/cuda)
+target_link_libraries(sana_core PUBLIC CUDA::cudart)
+sana_cuda_sources(sana_ops ops/cuda)
+target_link_libraries(sana_ops PRIVATE CUDA::cublasLt)

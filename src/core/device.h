@@ -16,6 +16,9 @@ struct Device {
 
 inline constexpr Device kCpu{};
 
+// Waits until everything that was queued on the device is done; nothing to do on the CPU.
+void synchronise(Device device);
+
 inline void print(std::string& out, Device device) {
     out += device.type == DeviceType::cpu ? "cpu" : "cuda:" + std::to_string(device.index);
 }

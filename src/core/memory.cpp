@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include <mutex>
 
 #include "core/check.h"
+#include "core/cuda/device.h"
 
 namespace sana {
 
@@ -34,6 +36,8 @@ int64_t rounded_size(int64_t bytes) {
 // The cache of one device. Blocks wait in `free_` by size and in `order_` by the time they were freed.
 class Allocator {
 public:
+    explicit Allocator(Device device) : device_(device) {}
+
     void* take(int64_t size) {
         std::lock_guard lock(mutex_);
         auto it = free_.lower_bound(size);
@@ -81,6 +85,11 @@ public:
         shrink(limit_);
     }
 
+    void set_capacity(int64_t bytes) {
+        std::lock_guard lock(mutex_);
+        capacity_ = bytes;
+    }
+
     void release() {
         std::lock_guard lock(mutex_);
         shrink(0);
@@ -91,17 +100,33 @@ private:
 
     void* system_allocate(int64_t size) {
         statistics_.system_allocations += 1;
-        size_t alignment = size >= kSmallLimit ? static_cast<size_t>(kLargeStep) : 64;
-        void* block = std::aligned_alloc(alignment, static_cast<size_t>(size));
+        void* block = ask(size);
         if (block == nullptr) {
             shrink(0);
-            block = std::aligned_alloc(alignment, static_cast<size_t>(size));
+            block = ask(size);
         }
-        check(block != nullptr, "out of memory: ", size >> 20, " MiB asked, ", statistics_.active >> 20,
-              " MiB in use; try a smaller size, fewer frames or --precision bf16");
-        // Fewer page faults on large tensors; advice only, so its result does not matter.
-        if (size >= kLargeStep) (void)madvise(block, static_cast<size_t>(size), MADV_HUGEPAGE);
+        if (block == nullptr) {
+            throw OutOfMemory(join("out of memory on ", device_, ": ", size >> 20, " MiB asked, ",
+                                   statistics_.active >> 20,
+                                   " MiB in use; try a smaller size, fewer frames or --precision bf16"));
+        }
         return block;
+    }
+
+    void* ask(int64_t size) {
+        if (statistics_.active + statistics_.cached + size > capacity_) return nullptr;
+        if (device_.type == DeviceType::cuda) return cuda::allocate(device_.index, size);
+        size_t alignment = size >= kSmallLimit ? static_cast<size_t>(kLargeStep) : 64;
+        void* block = std::aligned_alloc(alignment, static_cast<size_t>(size));
+        // Fewer page faults on large tensors; advice only, so its result does not matter.
+        if (block != nullptr && size >= kLargeStep)
+            (void)madvise(block, static_cast<size_t>(size), MADV_HUGEPAGE);
+        return block;
+    }
+
+    void drop(void* block) {
+        if (device_.type == DeviceType::cuda) return cuda::release(device_.index, block);
+        std::free(block);
     }
 
     void shrink(int64_t limit) {
@@ -112,22 +137,32 @@ private:
             statistics_.cached -= it->first;
             free_.erase(it);
             order_.pop_front();
-            std::free(block);
+            drop(block);
         }
     }
 
+    Device device_;
     std::mutex mutex_;
     Order order_;
     std::multimap<int64_t, Order::iterator> free_;
     std::map<void*, int64_t> taken_size_;
     MemoryStatistics statistics_;
-    int64_t limit_ = INT64_MAX;
+    int64_t limit_ = INT64_MAX, capacity_ = INT64_MAX;
 };
 
 Allocator& allocator(Device device) {
-    check(device.type == DeviceType::cpu, "this build has no memory on device ", device);
-    static Allocator* cpu = new Allocator;  // never destroyed: storages may outlive static destruction
-    return *cpu;
+    // Never destroyed: storages may outlive static destruction.
+    static Allocator* cpu = new Allocator(kCpu);
+    if (device.type == DeviceType::cpu) return *cpu;
+    static std::mutex mutex;
+    static std::map<int, Allocator*> cuda_devices;
+    std::lock_guard lock(mutex);
+    auto it = cuda_devices.find(device.index);
+    if (it == cuda_devices.end()) {
+        cuda::check_usable(device);
+        it = cuda_devices.emplace(device.index, new Allocator(device)).first;
+    }
+    return *it->second;
 }
 
 class CachedStorage : public Storage {
@@ -143,8 +178,16 @@ public:
 
 private:
     void check_sentinels() const {
-        auto broken = [](const std::byte* p) {
-            return std::any_of(p, p + kSentinel, [](std::byte b) { return b != std::byte{kSentinelByte}; });
+        auto broken = [this](const std::byte* p) {
+            std::array<std::byte, kSentinel> host;
+            if (device().type == DeviceType::cuda) {
+                cuda::copy_rows({const_cast<std::byte*>(p), kSentinel, device()},
+                                {host.data(), kSentinel, kCpu}, kSentinel, 1);
+            } else {
+                std::copy(p, p + kSentinel, host.begin());
+            }
+            return std::any_of(host.begin(), host.end(),
+                               [](std::byte b) { return b != std::byte{kSentinelByte}; });
         };
         if (broken(data() - kSentinel) || broken(data() + bytes())) guard_violations += 1;
     }
@@ -162,9 +205,13 @@ StoragePtr allocate(int64_t bytes, Device device) {
     void* block = allocator(device).take(rounded_size(bytes + 2 * front));
     auto storage = std::make_shared<CachedStorage>(block, front, bytes, device);
     if (guarded) {
-        std::memset(storage->data() - front, kSentinelByte, static_cast<size_t>(front));
-        std::memset(storage->data(), 0xff, static_cast<size_t>(bytes));
-        std::memset(storage->data() + bytes, kSentinelByte, static_cast<size_t>(front));
+        auto fill = [&](std::byte* to, int value, int64_t count) {
+            if (device.type == DeviceType::cuda) return cuda::fill(device.index, to, value, count);
+            std::memset(to, value, static_cast<size_t>(count));
+        };
+        fill(storage->data() - front, kSentinelByte, front);
+        fill(storage->data(), 0xff, bytes);
+        fill(storage->data() + bytes, kSentinelByte, front);
     }
     return storage;
 }
@@ -173,6 +220,7 @@ MemoryStatistics memory_statistics(Device device) { return allocator(device).sta
 void reset_peak(Device device) { allocator(device).reset_peak(); }
 void release_cached(Device device) { allocator(device).release(); }
 void set_cache_limit(Device device, int64_t bytes) { allocator(device).set_limit(bytes); }
+void set_capacity(Device device, int64_t bytes) { allocator(device).set_capacity(bytes); }
 
 int64_t peak_resident_bytes() {
     rusage usage{};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/check.h"
 #include "core/device.h"
 
 namespace sana {
@@ -33,7 +34,13 @@ private:
 
 using StoragePtr = std::shared_ptr<Storage>;
 
-// Uninitialised memory, aligned to 64 bytes. Throws Error when there is none, naming the size and what is in use.
+// There is not enough memory on a device, or no more may be taken (set_capacity).
+class OutOfMemory : public Error {
+public:
+    using Error::Error;
+};
+
+// Uninitialised memory, aligned to 64 bytes. Throws OutOfMemory when there is none, naming the size and what is in use.
 StoragePtr allocate(int64_t bytes, Device device);
 
 struct MemoryStatistics {
@@ -47,6 +54,7 @@ MemoryStatistics memory_statistics(Device device);
 void reset_peak(Device device);
 void release_cached(Device device);                  // gives all cached blocks back
 void set_cache_limit(Device device, int64_t bytes);  // default: unlimited
+void set_capacity(Device device, int64_t bytes);     // of live and cached blocks together; default: unlimited
 
 // Largest resident set of this process so far, in bytes (what `time -v` reports).
 int64_t peak_resident_bytes();

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include "core/device_copy.h"
+
 namespace sana {
 
 namespace {
@@ -117,6 +119,14 @@ Tensor Tensor::to(DType dtype) const {
     return out;
 }
 
+Tensor Tensor::to(Device device) const {
+    if (!defined() || device == this->device()) return *this;
+    Tensor out = empty(shape_, dtype_, device);
+    copy(*this, out);
+    out.name_ = name_;
+    return out;
+}
+
 Tensor Tensor::contiguous() const { return dense() ? *this : clone(); }
 
 Tensor Tensor::clone() const {
@@ -152,17 +162,21 @@ Tensor empty(const Shape& shape, DType dtype, Device device) {
 
 Tensor zeros(const Shape& shape, DType dtype, Device device) {
     Tensor out = empty(shape, dtype, device);
-    std::memset(out.raw(), 0, static_cast<size_t>(out.bytes()));
+    if (device == kCpu) {
+        std::memset(out.raw(), 0, static_cast<size_t>(out.bytes()));
+    } else {
+        fill_zero(out);
+    }
     return out;
 }
 
 Tensor full(const Shape& shape, double value, DType dtype, Device device) {
-    Tensor out = empty(shape, dtype, device);
+    Tensor out = empty(shape, dtype);
     dispatch_any(dtype, [&]<class T>() {
         T* p = static_cast<T*>(out.raw());
         for (int64_t i = 0; i < out.numel(); ++i) p[i] = convert<T>(value);
     });
-    return out;
+    return out.to(device);
 }
 
 Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
@@ -184,7 +198,7 @@ template Tensor from_vector(const std::vector<uint8_t>&, const Shape&);
 template <class T>
 std::vector<T> to_vector(const Tensor& x) {
     std::vector<T> out(static_cast<size_t>(x.numel()));
-    Tensor dense = x.contiguous();
+    Tensor dense = x.to(kCpu).contiguous();
     dispatch_any(x.dtype(), [&]<class From>() {
         const From* p = static_cast<const From*>(dense.raw());
         for (size_t i = 0; i < out.size(); ++i) out[i] = convert<T>(p[i]);
@@ -197,7 +211,7 @@ template std::vector<int64_t> to_vector(const Tensor&);
 
 void copy(const Tensor& x, Tensor& y) {
     check(x.shape() == y.shape(), "copy of ", x, " to ", y);
-    check(x.device() == kCpu && y.device() == kCpu, "copy between ", x.device(), " and ", y.device());
+    if (x.device() != kCpu || y.device() != kCpu) return copy_across(x, y);
     int64_t rows = x.rows(), cols = x.cols();
     if (x.dtype() == y.dtype()) {
         size_t row_bytes = static_cast<size_t>(cols * size_of(x.dtype()));

@@ -56,6 +56,7 @@ public:
 
     // Copies. to() returns *this when nothing changes.
     Tensor to(DType dtype) const;
+    Tensor to(Device device) const;
     Tensor contiguous() const;  // *this when dense
     Tensor clone() const;
 
@@ -87,7 +88,7 @@ Tensor from_vector(const std::vector<T>& values,
 template <class T>
 std::vector<T> to_vector(const Tensor& x);  // converts from any dtype; T float, double, int64_t
 
-// Elements of x, in order, written to y of the same shape and any dtype.
+// Elements of x, in order, written to y of the same shape, any dtype and any device.
 void copy(const Tensor& x, Tensor& y);
 
 // ||a - b|| / ||b|| in double over all elements (absolute when b is zero); NaN anywhere gives infinity.
