@@ -24,10 +24,10 @@ DType dtype_for(const Input& input, DType dtype) {
 }
 
 // The same values as columns of a tensor that is wider on both sides.
-Tensor widened(const Tensor& x) {
+Tensor widened(const Tensor& x, Device device) {
     Shape shape = x.shape();
     shape[-1] += 2 * kMargin;
-    Tensor columns = empty(shape, x.dtype()).cols_slice(kMargin, x.cols());
+    Tensor columns = empty(shape, x.dtype(), device).cols_slice(kMargin, x.cols());
     copy(x, columns);
     return columns;
 }
@@ -36,7 +36,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
     if (a.defined() != b.defined()) return false;
     if (!a.defined()) return true;
     if (a.dtype() != b.dtype() || !(a.shape() == b.shape())) return false;
-    Tensor x = a.contiguous(), y = b.contiguous();
+    Tensor x = a.to(kCpu).contiguous(), y = b.to(kCpu).contiguous();
     return x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), static_cast<size_t>(x.bytes())) == 0;
 }
 
@@ -121,7 +121,7 @@ private:
             return worst;
         }
         for (size_t i = 0; i < y.size(); ++i) {
-            Tensor host = on_device(y[i], kCpu);
+            Tensor host = y[i].to(kCpu);
             if (!(host.shape() == expected[i].shape())) {
                 failure(what, ": result ", i, " is ", host, " instead of ", expected[i]);
                 continue;
@@ -148,11 +148,6 @@ private:
 
 }  // namespace
 
-Tensor on_device(const Tensor& x, Device device) {
-    check(device == kCpu && x.device() == kCpu, "no way to copy a tensor from ", x.device(), " to ", device);
-    return x;
-}
-
 Tensors prepare(const Inputs& inputs, DType dtype, Device device, bool oracle, bool strided) {
     Tensors out;
     for (const Input& input : inputs) {
@@ -163,8 +158,11 @@ Tensors prepare(const Inputs& inputs, DType dtype, Device device, bool oracle, b
         Tensor x = input.value.to(dtype_for(input, dtype));
         if (oracle && input.role != Role::fixed) x = x.to(DType::F64);
         bool columns = strided && input.strided;
-        x = columns ? widened(x) : x.clone();
-        out.push_back(on_device(x, device));
+        if (columns) {
+            out.push_back(widened(x, device));
+        } else {
+            out.push_back(device == kCpu ? x.clone() : x.to(device));
+        }
     }
     return out;
 }

@@ -13,9 +13,6 @@ namespace sana::cases {
 //   see equal values;  strided: those that may have strided rows are columns of a wider tensor.
 Tensors prepare(const Inputs& inputs, DType dtype, Device device, bool oracle, bool strided);
 
-// Moves a tensor to a device. Today every device that has tensors is the CPU, for which this is the identity.
-Tensor on_device(const Tensor& x, Device device);
-
 struct Difference {
     double l2 = 0;    // ||y - oracle|| / ||oracle||
     double peak = 0;  // max |y - oracle| / 99.9th percentile of |oracle|

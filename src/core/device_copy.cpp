@@ -30,8 +30,4 @@ void fill_zero(Tensor& x) {
     cuda::fill(x.device().index, x.raw(), 0, x.bytes());
 }
 
-void synchronise(Device device) {
-    if (device.type == DeviceType::cuda) cuda::synchronise(device.index);
-}
-
 }  // namespace sana

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "bench/harness.h"
+#include "device.h"
 #include "ops/kernels.h"
 
 namespace sana {
@@ -18,7 +19,7 @@ class Op : public ::testing::TestWithParam<size_t> {};
 
 TEST_P(Op, KeepsItsBounds) {
     const cases::Case& one = all()[GetParam()];
-    cases::Report report = cases::check_case(one);
+    cases::Report report = cases::check_case(one, test_device());
     for (const std::string& failure : report.failures) ADD_FAILURE() << failure;
     for (const auto& worst : report.worst) {
         RecordProperty(join(worst.dtype, "_l2"), join(worst.value.l2));

@@ -1,8 +1,28 @@
-// The CUDA kernel table. An op that is not listed has no CUDA implementation; asking for it says so by name.
+// The CUDA kernel table.
 #include "ops/kernels.h"
+
+#include "ops/cuda/cuda.h"
 
 namespace sana {
 
-const Kernels cuda_kernels{};
+const Kernels cuda_kernels{
+    .linear = cuda::linear,
+    .layer_norm_modulate = cuda::layer_norm_modulate,
+    .rms_norm = cuda::rms_norm,
+    .rotate_half = cuda::rotate_half,
+    .conv3d = cuda::conv3d,
+    .temporal_conv = cuda::temporal_conv,
+    .upsample_nearest = cuda::upsample_nearest,
+    .activate = cuda::activate,
+    .add = cuda::add,
+    .gelu_multiply = cuda::gelu_multiply,
+    .clamp = cuda::clamp,
+    .affine = cuda::affine,
+    .combine = cuda::combine,
+    .group_mean = cuda::group_mean,
+    .embedding = cuda::embedding,
+    .timestep_embedding = cuda::timestep_embedding,
+    .strided_copy = cuda::strided_copy,
+};
 
 }  // namespace sana

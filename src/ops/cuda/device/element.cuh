@@ -4,6 +4,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
+
 #include "core/cuda/stream.h"
 #include "core/tensor.h"
 #include "ops/linear.h"

@@ -1,0 +1,89 @@
+// linear: a product by cuBLASLt, with bias and residual in its epilogue; what it cannot do (activations, gates) takes the
+// fp32 sums through a second kernel, so that there is one rounding in every case.
+#include "ops/linear.h"
+
+#include "ops/cuda/cuda.h"
+#include "ops/cuda/device/element.cuh"
+#include "ops/cuda/gemm.h"
+
+namespace sana::cuda {
+
+namespace {
+
+template <class T>
+struct FinishRows {
+    const T *bias, *identity, *gate, *residual;  // null: none
+    int64_t identity_stride, gate_stride, residual_stride, tokens, groups;
+    Activation activation;
+};
+
+template <class T>
+__global__ void finish_kernel(const float* sums, FinishRows<T> f, T* y, int64_t stride, int64_t cols,
+                              int64_t count) {
+    int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count; i += step) {
+        int64_t row = i / cols, col = i - row * cols;
+        float value = sums[i];
+        if (f.bias != nullptr) value += to_float(f.bias[col]);
+        if (f.identity != nullptr) value += to_float(f.identity[row * f.identity_stride + col]);
+        value = activated(value, f.activation);
+        if (f.gate != nullptr) {
+            int64_t group = row / f.tokens * f.groups + row % f.tokens / (f.tokens / f.groups);
+            value *= to_float(f.gate[group * f.gate_stride + col]);
+        }
+        if (f.residual != nullptr) value += to_float(f.residual[row * f.residual_stride + col]);
+        y[row * stride + col] = from_float<T>(value);
+    }
+}
+
+}  // namespace
+
+void finish(const Tensor& sums, const Finish& f, Tensor& y) {
+    if (y.numel() == 0) return;
+    auto given = [](const Tensor* x) { return x != nullptr && x->defined(); };
+    dispatch_cuda("linear", y.dtype(), [&]<class T>() {
+        auto data = [&](const Tensor* x) { return given(x) ? pointer<T>(*x) : nullptr; };
+        auto stride = [&](const Tensor* x) { return given(x) ? x->row_stride() : 0; };
+        FinishRows<T> rows{data(f.bias),       data(f.identity),   data(f.gate),
+                           data(f.residual),   stride(f.identity), stride(f.gate),
+                           stride(f.residual), f.tokens,           given(f.gate) ? f.gate->dim(1) : 1,
+                           f.activation};
+        finish_kernel<T><<<grid_for(y.numel(), 256), 256, 0, stream_of(y.device())>>>(
+            pointer<float>(sums), rows, pointer<T>(y), y.row_stride(), y.cols(), y.numel());
+    });
+    check_launch("finish_kernel", y.device());
+}
+
+void linear(const LinearArgs& args) {
+    const Epilogue& out = args.out;
+    DType dtype = args.x.dtype();
+    Product p{.dtype = dtype,
+              .y_dtype = dtype,
+              .M = args.x.rows(),
+              .N = args.y.cols(),
+              .K = args.x.cols(),
+              .x = matrix(args.x),
+              .w = matrix(args.weight),
+              .y = matrix(args.y),
+              .device = args.x.device()};
+    if (args.y.numel() == 0) return;
+    if (out.activation == Activation::none && !out.gate.defined()) {
+        if (args.bias.defined()) p.bias = args.bias.raw();
+        if (out.residual.defined()) p.c = matrix(out.residual);
+        product(p);
+        return;
+    }
+    Tensor sums = empty({p.M, p.N}, DType::F32, p.device);
+    p.y_dtype = DType::F32;
+    p.y = matrix(sums);
+    product(p);
+    finish(sums,
+           {.bias = &args.bias,
+            .activation = out.activation,
+            .gate = &out.gate,
+            .tokens = args.x.rank() > 1 ? args.x.dim(-2) : 1,
+            .residual = &out.residual},
+           args.y);
+}
+
+}  // namespace sana::cuda
