@@ -83,6 +83,11 @@ std::vector<Case> linear_cases() {
         out.tests.push_back(instance({2, 24}, 48, 65, {.groups = groups}));
         out.tests.push_back(instance({2, 24}, 48, 65, {.bias = true, .groups = groups, .residual = true}));
     }
+    // Rows, depth and width beyond one tile of a large-matrix kernel, none of them a multiple of it.
+    out.tests.push_back(instance({1, 2300}, 72, 40, {}));
+    out.tests.push_back(instance({2, 1100}, 328, 232, {.bias = true, .residual = true}));
+    out.tests.push_back(instance(
+        {2, 1100}, 136, 520, {.bias = true, .activation = Activation::silu, .groups = 4, .residual = true}));
     // Joint query, key and value, output, expansion and contraction of the feed-forward part.
     for (auto [rows, list] : {std::pair{int64_t{1560}, &out.bench_cpu}, {int64_t{32760}, &out.bench_gpu}}) {
         list->push_back(instance({1, rows}, 2240, 6720, {}));

@@ -17,7 +17,7 @@ namespace sana::apps {
 namespace {
 
 struct BenchOptions {
-    std::string what = "dit-block", filter = "*";
+    std::string what = "dit-block", filter = "*", device = "cpu";
     int64_t tokens = 4096, frames = 9, size = 256, layers = 4, repeats = 3, threads = 0;
     bool profile = false;
 };
@@ -89,6 +89,7 @@ void bench(const BenchOptions& o, const Common& common) {
         cases::OpsBenchOptions options;
         options.filter = o.filter;
         options.json = common.json;
+        options.device = *parse_device(o.device);
         cases::run_ops_bench(options, std::cout);
         return;
     }
@@ -127,6 +128,12 @@ void add_bench(CLI::App& app, Common& common) {
         ->required();
     command->add_option("--filter", o->filter,
                         "Of ops: a glob over op and shape, or an op's name (default *)");
+    command
+        ->add_option("--device", o->device, "Of ops: cpu, cuda, or cuda:N for one of several (default cpu)")
+        ->check([](const std::string& text) {
+            return parse_device(text) ? std::string()
+                                      : text + " is not a device; cpu, cuda or cuda:N is expected";
+        });
     command->add_option("--tokens", o->tokens, "Of dit-block, a multiple of 256 (default 4096)")
         ->check(CLI::Range(256, 65536));
     command->add_option("--layers", o->layers, "Of text (default 4 of the 26)")->check(CLI::Range(1, 26));

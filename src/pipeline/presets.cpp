@@ -175,6 +175,8 @@ void write_random_model(const Preset& preset, const InitOptions& options,
         write_sharded(folder, base, save(parameters, names), int64_t{5} << 30);
         note(join(part, ": ", count(parameters), " random parameters, ", dtype));
     };
+    // A part's freed blocks go back to the system: the next part is of other sizes.
+    set_cache_limit(kCpu, int64_t{256} << 20);
     check_input(!file_exists(options.folder + "/model_index.json"), options.folder,
                 ": holds a model already; choose another folder");
     make_folders(options.folder + "/scheduler");

@@ -1,10 +1,13 @@
-// conv3d: rows of patches are written out, a chunk of output positions at a time, and multiplied with the weight as a
-// matrix [O, KT*KH*KW*C]. Every padding mode, stride and past is only a matter of where a patch's elements come from.
+// conv3d. On Hopper, with stride 1: the window slides in the copy engine, which reads zeros outside; other padding is
+// written out first. Elsewhere rows of patches are written out, a chunk of output positions at a time, and multiplied with
+// the weight as a matrix [O, KT*KH*KW*C]: every padding mode, stride and past is only a matter of where a patch's elements
+// come from.
 #include "ops/conv.h"
 
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/implicit_gemm.h"
 
 namespace sana::cuda {
 
@@ -64,38 +67,93 @@ void write_patches(const Conv3dArgs& args, const Geometry& g, Tensor& patches, i
     check_launch("conv3d", args.x.device());
 }
 
+bool patch_vectors_fit(const Conv3dArgs& args) {
+    return vectors_fit(args.x) && (!args.options.past.defined() || vectors_fit(args.options.past));
+}
+
+void write_patches(const Conv3dArgs& args, const Geometry& g, Tensor& patches, int64_t first_row,
+                   int64_t rows) {
+    if (patch_vectors_fit(args)) return write_patches<uint4>(args, g, patches, first_row, rows);
+    if (size_of(args.x.dtype()) == 4) return write_patches<uint32_t>(args, g, patches, first_row, rows);
+    write_patches<uint16_t>(args, g, patches, first_row, rows);
+}
+
+Geometry geometry_of(const Conv3dArgs& args) {
+    const Conv3dOptions& o = args.options;
+    return {args.x.dim(1),
+            args.x.dim(2),
+            args.x.dim(3),
+            args.x.dim(4),
+            o.past.defined() ? o.past.dim(1) : 0,
+            args.y.dim(1),
+            args.y.dim(2),
+            args.y.dim(3),
+            {args.weight.dim(1), args.weight.dim(2), args.weight.dim(3)},
+            {o.stride[0], o.stride[1], o.stride[2]},
+            {o.pad_before[0], o.pad_before[1], o.pad_before[2]},
+            o.time_mode,
+            o.space_mode};
+}
+
+// past ++ x with all padding written out: the patches of a kernel of one element.
+Tensor padded_input(const Conv3dArgs& args) {
+    Geometry g = geometry_of(args);
+    Tensor out =
+        empty({args.x.dim(0), args.y.dim(1) + args.weight.dim(1) - 1, args.y.dim(2) + args.weight.dim(2) - 1,
+               args.y.dim(3) + args.weight.dim(3) - 1, args.x.dim(4)},
+              args.x.dtype(), args.x.device());
+    g.out_frames = out.dim(1);
+    g.out_height = out.dim(2);
+    g.out_width = out.dim(3);
+    g.kernel[0] = g.kernel[1] = g.kernel[2] = 1;
+    write_patches(args, g, out, 0, out.rows());
+    return out;
+}
+
+bool by_window(const Conv3dArgs& args) {
+    const Conv3dOptions& o = args.options;
+    if (args.x.dtype() != DType::BF16 || args.x.dim(4) % 8 != 0) return false;
+    for (int64_t stride : o.stride) {
+        if (stride != 1) return false;
+    }
+    bool zeros = o.space_mode == PadMode::zeros &&
+                 (o.time_mode == PadMode::zeros || o.pad_before[0] + o.pad_after[0] == 0);
+    Tensor x = zeros ? args.x : padded_input(args);
+    ImplicitGemm p{.dtype = x.dtype(), .device = x.device(), .channels = x.dim(4), .width = args.y.cols()};
+    p.x = x.raw();
+    p.x_size = {x.dim(3), x.dim(2), x.dim(1), x.dim(0)};
+    p.x_stride[0] = x.dim(4);
+    for (size_t i = 1; i < 4; ++i) p.x_stride[i] = p.x_stride[i - 1] * p.x_size[i - 1];
+    if (zeros) {
+        p.past = o.past.raw();
+        p.past_size = o.past.defined() ? o.past.dim(1) : 0;
+        p.before = {o.pad_before[2], o.pad_before[1], o.pad_before[0]};
+    }
+    p.w = args.weight.raw();
+    p.taps = {args.weight.dim(3), args.weight.dim(2), args.weight.dim(1)};
+    p.y = args.y.raw();
+    p.y_size = {args.y.dim(3), args.y.dim(2), args.y.dim(1), args.y.dim(0)};
+    p.y_stride = args.y.cols();
+    p.bias = args.bias.raw();
+    p.residual = o.residual.raw();
+    p.residual_stride = args.y.cols();
+    p.tokens = std::max<int64_t>(1, args.y.rows());
+    return implicit_gemm(p);
+}
+
 }  // namespace
 
 void conv3d(const Conv3dArgs& args) {
     const Conv3dOptions& o = args.options;
     int64_t rows = args.y.rows(), width = args.y.cols(), element = size_of(args.x.dtype());
-    if (args.y.numel() == 0) return;
-    Geometry g{args.x.dim(1),
-               args.x.dim(2),
-               args.x.dim(3),
-               args.x.dim(4),
-               o.past.defined() ? o.past.dim(1) : 0,
-               args.y.dim(1),
-               args.y.dim(2),
-               args.y.dim(3),
-               {args.weight.dim(1), args.weight.dim(2), args.weight.dim(3)},
-               {o.stride[0], o.stride[1], o.stride[2]},
-               {o.pad_before[0], o.pad_before[1], o.pad_before[2]},
-               o.time_mode,
-               o.space_mode};
+    if (args.y.numel() == 0 || by_window(args)) return;
+    Geometry g = geometry_of(args);
     int64_t depth = g.kernel[0] * g.kernel[1] * g.kernel[2] * g.channels;
     int64_t chunk = std::clamp<int64_t>(kChunkBytes / (depth * element), 1, rows);
     Tensor patches = empty({chunk, depth}, args.x.dtype(), args.x.device());
-    bool vectors = vectors_fit(args.x) && (!o.past.defined() || vectors_fit(o.past));
     for (int64_t first = 0; first < rows; first += chunk) {
         int64_t count = std::min(chunk, rows - first);
-        if (vectors) {
-            write_patches<uint4>(args, g, patches, first, count);
-        } else if (element == 4) {
-            write_patches<uint32_t>(args, g, patches, first, count);
-        } else {
-            write_patches<uint16_t>(args, g, patches, first, count);
-        }
+        write_patches(args, g, patches, first, count);
         auto row = [&](const Tensor& x) {
             return Matrix{static_cast<std::byte*>(x.raw()) + first * width * element, width};
         };

@@ -1,10 +1,12 @@
-// linear: a product by cuBLASLt, with bias and residual in its epilogue; what it cannot do (activations, gates) takes the
-// fp32 sums through a second kernel, so that there is one rounding in every case.
+// linear: our own product on Hopper where there are rows enough to fill it, with everything that follows in its epilogue.
+// Elsewhere cuBLASLt, with bias and residual in its epilogue; what it cannot do (activations, gates) takes the fp32 sums
+// through a second kernel, so that there is one rounding in every case.
 #include "ops/linear.h"
 
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/implicit_gemm.h"
 
 namespace sana::cuda {
 
@@ -34,6 +36,37 @@ __global__ void finish_kernel(const float* sums, FinishRows<T> f, T* y, int64_t 
         if (f.residual != nullptr) value += to_float(f.residual[row * f.residual_stride + col]);
         y[row * stride + col] = from_float<T>(value);
     }
+}
+
+// Fewer rows leave most multiprocessors idle or half of each tile empty: cuBLASLt has smaller tiles and splits sums.
+constexpr int64_t kFewRows = 2048, kFewRowsUnfused = 64;
+
+bool by_window(const LinearArgs& args) {
+    const Epilogue& out = args.out;
+    bool fused = out.activation != Activation::none || out.gate.defined();
+    int64_t rows = args.x.rows(), depth = args.x.cols();
+    if (rows < (fused ? kFewRowsUnfused : kFewRows)) return false;
+    ImplicitGemm p{
+        .dtype = args.x.dtype(), .device = args.x.device(), .channels = depth, .width = args.y.cols()};
+    int64_t all = rows * args.x.row_stride();
+    p.x = args.x.raw();
+    p.x_size = {rows, 1, 1, 1};
+    p.x_stride = {args.x.row_stride(), all, all, all};
+    p.w = args.weight.raw();
+    p.y = args.y.raw();
+    p.y_size = p.x_size;
+    p.y_stride = args.y.row_stride();
+    p.bias = args.bias.raw();
+    p.activation = out.activation;
+    if (out.gate.defined()) {
+        p.gate = out.gate.raw();
+        p.gate_stride = out.gate.row_stride();
+        p.tokens = args.x.dim(1);
+        p.groups = out.gate.dim(1);
+    }
+    p.residual = out.residual.raw();
+    p.residual_stride = out.residual.defined() ? out.residual.row_stride() : 0;
+    return implicit_gemm(p);
 }
 
 }  // namespace
@@ -66,7 +99,7 @@ void linear(const LinearArgs& args) {
               .w = matrix(args.weight),
               .y = matrix(args.y),
               .device = args.x.device()};
-    if (args.y.numel() == 0) return;
+    if (args.y.numel() == 0 || by_window(args)) return;
     if (out.activation == Activation::none && !out.gate.defined()) {
         if (args.bias.defined()) p.bias = args.bias.raw();
         if (out.residual.defined()) p.c = matrix(out.residual);

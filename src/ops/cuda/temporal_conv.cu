@@ -1,15 +1,51 @@
-// temporal_conv: three products, one a tap, that add up in fp32 over the frames shifted by one; then identity, gate,
-// residual and the one rounding.
+// temporal_conv. On Hopper one product: over the positions of all frames in a row, a tap is a shift by one frame's
+// positions, and what lies outside reads as zero; identity, gate and residual are its epilogue. Elsewhere three products,
+// one a tap, that add up in fp32, and a second kernel for the rest.
 #include "ops/conv.h"
 
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/implicit_gemm.h"
+#include "ops/layout.h"
 
 namespace sana::cuda {
 
+namespace {
+
+bool by_window(const TemporalConvArgs& args) {
+    int64_t batch = args.x.dim(0), frames = args.x.dim(1), positions = args.x.dim(2),
+            channels = args.x.dim(3);
+    Tensor x = args.past.defined() ? concat({args.past, args.x}, 1) : args.x;
+    int64_t rows = x.dim(1) * positions;
+    ImplicitGemm p{.dtype = x.dtype(), .device = x.device(), .channels = channels, .width = channels};
+    p.x = x.raw();
+    p.x_size = {rows, 1, 1, batch};
+    p.x_stride = {channels, rows * channels, rows * channels, rows * channels};
+    p.w = args.weight.raw();
+    p.taps = {3, 1, 1};
+    p.before = {args.past.defined() ? 0 : positions, 0, 0};
+    p.tap_step = positions;
+    p.y = args.y.raw();
+    p.y_size = {frames * positions, 1, 1, batch};
+    p.y_stride = channels;
+    p.identity = args.x.raw();
+    p.identity_stride = channels;
+    p.tokens = frames * positions;
+    if (args.out.gate.defined()) {
+        p.gate = args.out.gate.raw();
+        p.gate_stride = args.out.gate.row_stride();
+        p.groups = args.out.gate.dim(1);
+    }
+    p.residual = args.out.residual.raw();
+    p.residual_stride = args.out.residual.defined() ? args.out.residual.row_stride() : 0;
+    return implicit_gemm(p);
+}
+
+}  // namespace
+
 void temporal_conv(const TemporalConvArgs& args) {
-    if (args.y.numel() == 0) return;
+    if (args.y.numel() == 0 || by_window(args)) return;
     int64_t batch = args.x.dim(0), frames = args.x.dim(1), positions = args.x.dim(2),
             channels = args.x.dim(3);
     Tensor sums = empty({batch * frames * positions, channels}, DType::F32, args.x.device());

@@ -19,7 +19,8 @@ __device__ __forceinline__ void barrier_init(uint32_t barrier, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+                 : "memory");
 }
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
     asm volatile(
@@ -52,23 +53,25 @@ __device__ __forceinline__ uint32_t cluster_rank() {
     return rank;
 }
 __device__ __forceinline__ void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
 }
 
 // Copies a box of a 5-dimensional tensor to shared memory; the barrier counts its bytes.
-__device__ __forceinline__ void copy_box_5d(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0, int c1, int c2,
-                                            int c3, int c4) {
+__device__ __forceinline__ void copy_box_5d(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0,
+                                            int c1, int c2, int c3, int c4) {
     asm volatile(
-        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3,%4,%5,%6,%7}], [%2];" ::
-            "r"(to),
+        "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
+        "{%3,%4,%5,%6,%7}], [%2];" ::"r"(to),
         "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
         : "memory");
 }
 // Copies a box of a matrix to the same place in every block of the cluster in `mask`, and counts it at each one's barrier.
-__device__ __forceinline__ void copy_box_2d_to_all(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0, int c1,
-                                                   uint16_t mask) {
+__device__ __forceinline__ void copy_box_2d_to_all(uint32_t to, const CUtensorMap* map, uint32_t barrier,
+                                                   int c0, int c1, uint16_t mask) {
     asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, "
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1, "
         "{%3,%4}], [%2], %5;" ::"r"(to),
         "l"(map), "r"(barrier), "r"(c0), "r"(c1), "h"(mask)
         : "memory");
@@ -94,7 +97,9 @@ __device__ __forceinline__ uint64_t descriptor(uint32_t address) {
 }
 
 __device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 template <int Pending>
 __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
@@ -112,38 +117,38 @@ __device__ __forceinline__ void wgmma_wait() {
 #define SANA_P7 SANA_P6 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define SANA_R4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define SANA_R16(i) SANA_R4(i), SANA_R4(i + 4), SANA_R4(i + 8), SANA_R4(i + 12)
-#define SANA_WGMMA(N, TYPE, PLACES, ...)                                                              \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %[add], 0;\nwgmma.mma_async.sync.aligned.m64n" #N  \
-                 "k16.f32." TYPE "." TYPE " {" PLACES "}, %[a], %[b], p, 1, 1, 0, 0;\n}\n"            \
-                 : __VA_ARGS__                                                                        \
-                 : [a] "l"(a), [b] "l"(b), [add] "r"(add))
-#define SANA_WGMMA_BOTH(N, PLACES, ...)                    \
-    if constexpr (std::is_same_v<T, __nv_bfloat16>) {      \
-        SANA_WGMMA(N, "bf16", PLACES, __VA_ARGS__);        \
-    } else {                                               \
-        SANA_WGMMA(N, "f16", PLACES, __VA_ARGS__);         \
+#define SANA_WGMMA(N, TYPE, PLACES, A, B, ADD, ...)                                                    \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" ADD ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N \
+                 "k16.f32." TYPE "." TYPE " {" PLACES "}, %" A ", %" B ", p, 1, 1, 0, 0;\n}\n"         \
+                 : __VA_ARGS__                                                                         \
+                 : "l"(a), "l"(b), "r"(add))
+#define SANA_WGMMA_BOTH(N, PLACES, A, B, ADD, ...)             \
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {          \
+        SANA_WGMMA(N, "bf16", PLACES, A, B, ADD, __VA_ARGS__); \
+    } else {                                                   \
+        SANA_WGMMA(N, "f16", PLACES, A, B, ADD, __VA_ARGS__);  \
     }
 
 template <class T, int N>
 __device__ __forceinline__ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b, int add) {
     static_assert(N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 224 || N == 256);
     if constexpr (N == 32) {
-        SANA_WGMMA_BOTH(32, SANA_P0, SANA_R16(0))
+        SANA_WGMMA_BOTH(32, SANA_P0, "16", "17", "18", SANA_R16(0))
     } else if constexpr (N == 64) {
-        SANA_WGMMA_BOTH(64, SANA_P1, SANA_R16(0), SANA_R16(16))
+        SANA_WGMMA_BOTH(64, SANA_P1, "32", "33", "34", SANA_R16(0), SANA_R16(16))
     } else if constexpr (N == 96) {
-        SANA_WGMMA_BOTH(96, SANA_P2, SANA_R16(0), SANA_R16(16), SANA_R16(32))
+        SANA_WGMMA_BOTH(96, SANA_P2, "48", "49", "50", SANA_R16(0), SANA_R16(16), SANA_R16(32))
     } else if constexpr (N == 128) {
-        SANA_WGMMA_BOTH(128, SANA_P3, SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48))
+        SANA_WGMMA_BOTH(128, SANA_P3, "64", "65", "66", SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48))
     } else if constexpr (N == 192) {
-        SANA_WGMMA_BOTH(192, SANA_P5, SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48), SANA_R16(64),
-                        SANA_R16(80))
+        SANA_WGMMA_BOTH(192, SANA_P5, "96", "97", "98", SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48),
+                        SANA_R16(64), SANA_R16(80))
     } else if constexpr (N == 224) {
-        SANA_WGMMA_BOTH(224, SANA_P6, SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48), SANA_R16(64),
-                        SANA_R16(80), SANA_R16(96))
+        SANA_WGMMA_BOTH(224, SANA_P6, "112", "113", "114", SANA_R16(0), SANA_R16(16), SANA_R16(32),
+                        SANA_R16(48), SANA_R16(64), SANA_R16(80), SANA_R16(96))
     } else {
-        SANA_WGMMA_BOTH(256, SANA_P7, SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48), SANA_R16(64),
-                        SANA_R16(80), SANA_R16(96), SANA_R16(112))
+        SANA_WGMMA_BOTH(256, SANA_P7, "128", "129", "130", SANA_R16(0), SANA_R16(16), SANA_R16(32),
+                        SANA_R16(48), SANA_R16(64), SANA_R16(80), SANA_R16(96), SANA_R16(112))
     }
 }
 
