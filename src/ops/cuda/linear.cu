@@ -1,6 +1,6 @@
-// linear: our own product on Hopper where there are rows enough to fill it, with everything that follows in its epilogue.
-// Elsewhere cuBLASLt, with bias and residual in its epilogue; what it cannot do (activations, gates) takes the fp32 sums
-// through a second kernel, so that there is one rounding in every case.
+// linear: cuBLASLt where a product is followed by a bias alone. What it cannot do in one rounding (activations, gates,
+// residuals of 16 bits, which it adds to a rounded result) our own product for Hopper does in its epilogue; elsewhere the
+// fp32 sums go through a second kernel.
 #include "ops/linear.h"
 
 #include "ops/cuda/cuda.h"
@@ -38,14 +38,19 @@ __global__ void finish_kernel(const float* sums, FinishRows<T> f, T* y, int64_t 
     }
 }
 
-// Fewer rows leave most multiprocessors idle or half of each tile empty: cuBLASLt has smaller tiles and splits sums.
-constexpr int64_t kFewRows = 2048, kFewRowsUnfused = 64;
+bool plain(const LinearArgs& args) {
+    const Epilogue& out = args.out;
+    bool exact_residual = !out.residual.defined() || args.x.dtype() == DType::F32;
+    return out.activation == Activation::none && !out.gate.defined() && exact_residual;
+}
+
+// With fewer rows most of each tile would be empty.
+constexpr int64_t kFewRows = 64;
 
 bool by_window(const LinearArgs& args) {
     const Epilogue& out = args.out;
-    bool fused = out.activation != Activation::none || out.gate.defined();
     int64_t rows = args.x.rows(), depth = args.x.cols();
-    if (rows < (fused ? kFewRowsUnfused : kFewRows)) return false;
+    if (plain(args) || rows < kFewRows) return false;
     ImplicitGemm p{
         .dtype = args.x.dtype(), .device = args.x.device(), .channels = depth, .width = args.y.cols()};
     int64_t all = rows * args.x.row_stride();
@@ -100,7 +105,7 @@ void linear(const LinearArgs& args) {
               .y = matrix(args.y),
               .device = args.x.device()};
     if (args.y.numel() == 0 || by_window(args)) return;
-    if (out.activation == Activation::none && !out.gate.defined()) {
+    if (plain(args)) {
         if (args.bias.defined()) p.bias = args.bias.raw();
         if (out.residual.defined()) p.c = matrix(out.residual);
         product(p);

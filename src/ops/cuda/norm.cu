@@ -1,4 +1,4 @@
-// layer_norm_modulate and rms_norm: a block a row (a warp where rows are short). The row is read once into registers as
+// layer_norm_modulate and rms_norm: a block a row (a warp or part of one where rows are short). The row is read once into registers as
 // fp32, its statistics are exact sums over the block, and y is written once: time = 2 * bytes(x) / bandwidth.
 #include "ops/norm.h"
 
@@ -15,8 +15,10 @@ constexpr int kMaxVectors = 8;
 
 template <int Threads>
 __device__ __forceinline__ float row_sum(float x) {
-    if constexpr (Threads == 32) {
-        return warp_sum(x);
+    if constexpr (Threads <= 32) {
+#pragma unroll
+        for (int offset = Threads / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+        return x;
     } else {
         return block_sum(x);
     }
@@ -110,9 +112,9 @@ struct RootMeanSquare {
 
 template <class T, int Threads, int V, int K, class Norm>
 __global__ void norm_kernel(const T* x, int64_t stride, T* y, int64_t rows, int64_t cols, Norm norm) {
-    int64_t row =
-        Threads == 32 ? blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32 : blockIdx.x;
-    if (row >= rows) return;
+    // Threads beyond the last row do it again: they take part in the sums of their warp.
+    int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / Threads) + threadIdx.x / Threads;
+    row = row < rows ? row : rows - 1;
     int lane = static_cast<int>(threadIdx.x) % Threads, count = 0;
     float values[K][V];
 #pragma unroll
@@ -129,8 +131,8 @@ __global__ void norm_kernel(const T* x, int64_t stride, T* y, int64_t rows, int6
 template <class T, int Threads, int V, int K, class Norm>
 void launch_norm(const Tensor& x, Tensor& y, const Norm& norm) {
     int64_t rows = x.rows();
-    constexpr int kBlock = Threads == 32 ? 128 : Threads;
-    int64_t blocks = Threads == 32 ? (rows + 3) / 4 : rows;
+    constexpr int kBlock = std::max(128, Threads);
+    int64_t per_block = kBlock / Threads, blocks = (rows + per_block - 1) / per_block;
     norm_kernel<T, Threads, V, K><<<static_cast<unsigned>(blocks), kBlock, 0, stream_of(x.device())>>>(
         pointer<T>(x), x.row_stride(), pointer<T>(y), rows, x.cols(), norm);
 }
@@ -138,12 +140,16 @@ void launch_norm(const Tensor& x, Tensor& y, const Norm& norm) {
 template <class T, int V, class Norm>
 bool by_width(const Tensor& x, Tensor& y, const Norm& norm) {
     int64_t vectors = (x.cols() + V - 1) / V;
+    if (vectors <= 8) return launch_norm<T, 8, V, 1>(x, y, norm), true;
+    if (vectors <= 16) return launch_norm<T, 16, V, 1>(x, y, norm), true;
     if (vectors <= 32) return launch_norm<T, 32, V, 1>(x, y, norm), true;
     if (vectors <= 64) return launch_norm<T, 32, V, 2>(x, y, norm), true;
-    if (vectors <= 128) return launch_norm<T, 128, V, 1>(x, y, norm), true;
+    if (vectors <= 128) return launch_norm<T, 32, V, 4>(x, y, norm), true;
     if (vectors <= 256) return launch_norm<T, 128, V, 2>(x, y, norm), true;
     if (vectors <= 384) return launch_norm<T, 128, V, 3>(x, y, norm), true;
     if (vectors <= 512) return launch_norm<T, 128, V, 4>(x, y, norm), true;
+    if (vectors <= 640) return launch_norm<T, 128, V, 5>(x, y, norm), true;
+    if (vectors <= 1024) return launch_norm<T, 256, V, 4>(x, y, norm), true;
     if (vectors <= 1024 * kMaxVectors) return launch_norm<T, 1024, V, kMaxVectors>(x, y, norm), true;
     return false;
 }
