@@ -1,0 +1,328 @@
+// The attention kernel for tensor cores: fp32 scores, softmax and sums; weights are rounded to the 16-bit type for their
+// product with v, as the reference does; one rounding at the end.
+// Mapping: a block has 16 * Blocks16 * Warps queries of one head, a warp 16 or 32 of them for the whole width of the head.
+// q stays in shared memory; k and v come in tiles of Keys keys, the next one being copied while this one is multiplied.
+// Rows in shared memory are padded by 16 bytes, so that the 8 rows of a matrix load lie in different banks. A warp's
+// scores become, register by register, the A operand of the product with v.
+// Bytes: q and y once; k and v once for every tile of queries, from L2. FLOPs 4*B*A*N*L*D. Per 16 keys a warp reads
+// 64 * D bytes of k and v from shared memory for 1024 * Blocks16 * D FLOPs: with 16 queries a warp shared memory is the
+// limit, with 32 the tensor cores are; wide heads have only registers for 16.
+#include "ops/cuda/device/attention.cuh"
+#include "ops/cuda/device/mma.cuh"
+
+namespace sana::cuda {
+
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+// For heads of up to Width columns; narrower ones are filled up with zeros in shared memory.
+template <int Width, int Blocks16, int Warps, int Keys, int Residents>
+struct Shape {
+    static constexpr int kWidth = Width, kBlocks = Blocks16, kKeys = Keys, kResidents = Residents;
+    static constexpr int kThreads = Warps * 32, kWarpRows = Blocks16 * 16, kRows = Warps * kWarpRows;
+    static constexpr int kPitch = (Width + 8) * 2;  // bytes
+    static constexpr int kTile = Keys * kPitch;     // of k or v
+    static constexpr int kBytes = kRows * kPitch + 4 * kTile;
+    static_assert(Width % 16 == 0 && Keys % 16 == 0);
+};
+
+// Starts the copy of Rows rows; row_of(r) is the row in memory, or -1 for zeros.
+template <class S, int Rows, class T, class RowOf>
+__device__ __forceinline__ void copy_rows(uint32_t to, const T* from, int64_t stride, int width,
+                                          RowOf row_of) {
+    constexpr int kVectors = S::kWidth / 8, kEach = Rows * kVectors / S::kThreads;
+    static_assert(Rows * kVectors % S::kThreads == 0);
+    int rows[kEach];  // all of them first: they may come from memory
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+        rows[i] = row_of((static_cast<int>(threadIdx.x) + i * S::kThreads) / kVectors);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+        int id = static_cast<int>(threadIdx.x) + i * S::kThreads, row = id / kVectors, vector = id % kVectors;
+        bool there = rows[i] >= 0 && vector * 8 < width;
+        copy_async(to + row * S::kPitch + vector * 16, there ? from + rows[i] * stride + vector * 8 : from,
+                   there);
+    }
+}
+
+// One warp's running softmax; row 2 * block + half is query block * 16 + half * 8 + lane / 4.
+template <class S>
+struct Rows {
+    float best[2 * S::kBlocks], sum[2 * S::kBlocks];  // sum: this lane's columns only
+    float out[S::kBlocks][S::kWidth / 8][4];
+};
+
+template <class S>
+using Scores = float[S::kBlocks][S::kKeys / 8][4];
+
+template <class T, class S>
+__device__ __forceinline__ void multiply_keys(Scores<S>& scores, uint32_t q, uint32_t k) {
+#pragma unroll(S::kWidth <= 128 ? S::kWidth / 16 : 4)
+    for (int d = 0; d < S::kWidth / 16; ++d) {
+        uint32_t a[S::kBlocks][4];
+#pragma unroll
+        for (int m = 0; m < S::kBlocks; ++m) load_matrices(a[m], q + m * 16 * S::kPitch + d * 32);
+#pragma unroll
+        for (int n = 0; n < S::kKeys / 16; ++n) {
+            uint32_t b[4];
+            load_matrices(b, k + n * 16 * S::kPitch + d * 32);
+#pragma unroll
+            for (int m = 0; m < S::kBlocks; ++m) {
+                mma<T>(scores[m][2 * n], a[m], b[0], b[1]);
+                mma<T>(scores[m][2 * n + 1], a[m], b[2], b[3]);
+            }
+        }
+    }
+}
+
+template <class T, class S>
+__device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& weights, uint32_t v) {
+#pragma unroll
+    for (int n = 0; n < S::kKeys / 16; ++n) {
+        uint32_t a[S::kBlocks][4];
+#pragma unroll
+        for (int m = 0; m < S::kBlocks; ++m) {
+            const float(&left)[4] = weights[m][2 * n], (&right)[4] = weights[m][2 * n + 1];
+            a[m][0] = pack<T>(left[0], left[1]);
+            a[m][1] = pack<T>(left[2], left[3]);
+            a[m][2] = pack<T>(right[0], right[1]);
+            a[m][3] = pack<T>(right[2], right[3]);
+        }
+#pragma unroll
+        for (int d = 0; d < S::kWidth / 16; ++d) {
+            uint32_t b[4];
+            load_matrices_transposed(b, v + n * 16 * S::kPitch + d * 32);
+#pragma unroll
+            for (int m = 0; m < S::kBlocks; ++m) {
+                mma<T>(rows.out[m][2 * d], a[m], b[0], b[1]);
+                mma<T>(rows.out[m][2 * d + 1], a[m], b[2], b[3]);
+            }
+        }
+    }
+}
+
+// Calls f(score, row, column) for a lane's scores; column counts from the tile's first key.
+template <class S, class F>
+__device__ __forceinline__ void for_scores(Scores<S>& scores, F f) {
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < S::kKeys / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            int column = n * 8 + lane % 4 * 2 + e;
+#pragma unroll
+            for (int m = 0; m < S::kBlocks; ++m) {
+                f(scores[m][n][e], m * 16 + lane / 4, column);
+                f(scores[m][n][2 + e], m * 16 + 8 + lane / 4, column);
+            }
+        }
+    }
+}
+
+// Scores of keys that a query does not see become -inf. `query` is the warp's first.
+template <class T, class S>
+__device__ __forceinline__ void hide(const AttentionProblem<T>& p, const KeySlots& slots, Scores<S>& scores,
+                                     int query, int start) {
+    if (p.bounded()) {
+        for_scores<S>(scores, [&](float& score, int row, int column) {
+            int slot = start + column;
+            if (slot >= slots.last || !p.sees(query + row, slots.position(slot))) score = -INFINITY;
+        });
+    } else if (start + S::kKeys > slots.last) {
+        for_scores<S>(scores, [&](float& score, int, int column) {
+            if (start + column >= slots.last) score = -INFINITY;
+        });
+    }
+}
+
+// Turns scores into weights 2^(factor * (score - best)).
+template <class S>
+__device__ __forceinline__ void soften(Rows<S>& rows, Scores<S>& scores, float factor) {
+    float grown[2 * S::kBlocks];
+    bool grew = false;
+#pragma unroll
+    for (int r = 0; r < 2 * S::kBlocks; ++r) {
+        float best = rows.best[r];
+#pragma unroll
+        for (int n = 0; n < S::kKeys / 8; ++n) {
+            best = fmaxf(best, fmaxf(scores[r / 2][n][r % 2 * 2], scores[r / 2][n][r % 2 * 2 + 1]));
+        }
+        best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 1));
+        best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 2));
+        grown[r] = best;
+        grew |= best > rows.best[r];
+    }
+    bool any_grew = __any_sync(0xffffffffu, grew);
+#pragma unroll
+    for (int r = 0; r < 2 * S::kBlocks; ++r) {
+        float origin = grown[r] == -INFINITY ? 0.0f : grown[r];  // no key yet: -inf - -inf would be NaN
+        if (any_grew) {  // seldom after the first tiles; a factor of 1 changes nothing
+            float shrink = exp2_fast((rows.best[r] - origin) * factor);
+            rows.best[r] = grown[r];
+            rows.sum[r] *= shrink;
+#pragma unroll
+            for (int d = 0; d < S::kWidth / 8; ++d) {
+                rows.out[r / 2][d][r % 2 * 2] *= shrink;
+                rows.out[r / 2][d][r % 2 * 2 + 1] *= shrink;
+            }
+        }
+        float offset = -origin * factor;
+#pragma unroll
+        for (int n = 0; n < S::kKeys / 8; ++n) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                float& score = scores[r / 2][n][r % 2 * 2 + e];
+                score = exp2_fast(fmaf(score, factor, offset));
+                rows.sum[r] += score;
+            }
+        }
+    }
+}
+
+// y = out / sum, through the warp's rows of q in shared memory, so that it is written in 16-byte vectors.
+template <class T, class S>
+__device__ __forceinline__ void write_rows(const Rows<S>& rows, uint8_t* shared, T* y, int64_t stride,
+                                           int count, int width) {
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int r = 0; r < 2 * S::kBlocks; ++r) {
+        float total = rows.sum[r];
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+        float inverse = total == 0 ? 0.0f : 1 / total;
+        uint8_t* to = shared + (r * 8 + lane / 4) * S::kPitch + lane % 4 * 4;
+#pragma unroll
+        for (int d = 0; d < S::kWidth / 8; ++d) {
+            const float(&v)[4] = rows.out[r / 2][d];
+            *reinterpret_cast<uint32_t*>(to + d * 16) =
+                pack<T>(v[r % 2 * 2] * inverse, v[r % 2 * 2 + 1] * inverse);
+        }
+    }
+    __syncwarp();
+    constexpr int kVectors = S::kWidth / 8;
+#pragma unroll 4
+    for (int i = lane; i < S::kWarpRows * kVectors; i += 32) {
+        int row = i / kVectors, vector = i % kVectors;
+        if (row < count && vector * 8 < width) {
+            *reinterpret_cast<uint4*>(y + row * stride + vector * 8) =
+                *reinterpret_cast<const uint4*>(shared + row * S::kPitch + vector * 16);
+        }
+    }
+}
+
+template <class T, class S>
+__global__ void __launch_bounds__(S::kThreads, S::kResidents)
+    attention_mma_kernel(const __grid_constant__ AttentionProblem<T> p) {
+    extern __shared__ __align__(16) uint8_t shared[];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    QueryTile tile = query_tile(p.queries, S::kRows, p.heads);
+    int end = min(p.queries, tile.start + S::kRows);
+    KeySlots slots = key_slots(p, tile.sample, tile.start, end);
+    int64_t first_query = static_cast<int64_t>(tile.sample) * p.queries + tile.start,
+            first_key = static_cast<int64_t>(tile.sample) * p.keys;
+    const T* q = p.q + first_query * p.q_stride + static_cast<int64_t>(tile.head) * p.width;
+    const T* k = p.k + first_key * p.k_stride + static_cast<int64_t>(tile.head / p.share) * p.width;
+    const T* v = p.v + first_key * p.v_stride + static_cast<int64_t>(tile.head / p.share) * p.width;
+
+    uint32_t q_tile = static_cast<uint32_t>(__cvta_generic_to_shared(shared)),
+             stages = q_tile + S::kRows * S::kPitch;
+    auto copy_keys = [&](int start, uint32_t stage) {
+        auto row_of = [&](int row) { return start + row < slots.last ? slots.position(start + row) : -1; };
+        copy_rows<S, S::kKeys>(stage, k, p.k_stride, p.width, row_of);
+        copy_rows<S, S::kKeys>(stage + S::kTile, v, p.v_stride, p.width, row_of);
+    };
+    copy_rows<S, S::kRows>(q_tile, q, p.q_stride, p.width,
+                           [&](int row) { return tile.start + row < end ? row : -1; });
+    if (slots.first < slots.last) copy_keys(slots.first, stages);
+
+    // A lane's row and vector in matrix loads: of q and v 16 rows, then the next 8 columns; of k 8 keys, their next 8
+    // columns, then 8 more keys.
+    uint32_t q_lane = q_tile + (warp * S::kWarpRows + lane % 16) * S::kPitch + lane / 16 * 16;
+    uint32_t k_lane = (lane / 16 * 8 + lane % 8) * S::kPitch + lane / 8 % 2 * 16;
+    uint32_t v_lane = S::kTile + lane % 16 * S::kPitch + lane / 16 * 16;
+    // Scores and their largest are kept as they come from the product; the factor turns them into exponents of 2.
+    float factor = p.cap > 0 ? kLog2E : p.scale * kLog2E;
+    Rows<S> rows{};
+#pragma unroll
+    for (int r = 0; r < 2 * S::kBlocks; ++r) rows.best[r] = -INFINITY;
+
+    uint32_t stage = stages, other = stages + 2 * S::kTile;
+#pragma unroll 1
+    for (int start = slots.first; start < slots.last; start += S::kKeys) {
+        copy_wait();
+        __syncthreads();  // this tile is there for all, and all are done with the one that is overwritten now
+        if (start + S::kKeys < slots.last) copy_keys(start + S::kKeys, other);
+        Scores<S> scores{};
+        multiply_keys<T, S>(scores, q_lane, stage + k_lane);
+        if (p.cap > 0) {
+            // tanh x = 1 - 2 / (e^2x + 1): exact to 2^-23 of the cap.
+            float inner = 2 * kLog2E * p.scale / p.cap;
+            for_scores<S>(scores, [&](float& score, int, int) {
+                score = p.cap * (1.0f - __fdividef(2.0f, exp2_fast(score * inner) + 1.0f));
+            });
+        }
+        hide<T, S>(p, slots, scores, tile.start + warp * S::kWarpRows, start);
+        soften<S>(rows, scores, factor);
+        multiply_values<T, S>(rows, scores, stage + v_lane);
+        uint32_t swap = stage;
+        stage = other;
+        other = swap;
+    }
+    // Without any key q is still on its way to where y passes through.
+    copy_wait();
+    __syncthreads();
+    int first_row = warp * S::kWarpRows;
+    T* y = p.y + (first_query + first_row) * p.y_stride + static_cast<int64_t>(tile.head) * p.width;
+    write_rows<T, S>(rows, shared + first_row * S::kPitch, y, p.y_stride, end - tile.start - first_row,
+                     p.width);
+}
+
+template <class S, class T>
+void launch_mma(const AttentionProblem<T>& p, int64_t batch, Device device) {
+    auto kernel = attention_mma_kernel<T, S>;
+    CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes));
+    kernel<<<query_blocks(p, batch, S::kRows), S::kThreads, S::kBytes, stream_of(device)>>>(p);
+    check_launch("attention_mma_kernel", device);
+}
+
+int shared_limit(Device device) {
+    int bytes = 0;
+    CHECK_CUDA(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index));
+    return bytes;
+}
+
+template <class T>
+bool rows_fit(const T* x, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(x) % 16 == 0 && stride % 8 == 0;
+}
+
+}  // namespace
+
+template <class T>
+bool attention_by_mma(const AttentionProblem<T>& p, int64_t batch, Device device) {
+    bool fits = rows_fit(p.q, p.q_stride) && rows_fit(p.k, p.k_stride) && rows_fit(p.v, p.v_stride) &&
+                rows_fit<T>(p.y, p.y_stride);
+    if (!fits || p.width % 8 != 0 || p.width > 384 || !(p.scale > 0)) return false;
+    // All but the last need no more than the 99 KiB that the smallest cards have.
+    using Wide = Shape<384, 1, 8, 32, 1>;
+    if (p.width <= 64) {
+        launch_mma<Shape<64, 2, 4, 64, 3>>(p, batch, device);
+    } else if (p.width <= 112) {
+        launch_mma<Shape<112, 2, 4, 64, 2>>(p, batch, device);
+    } else if (p.width <= 128) {
+        launch_mma<Shape<128, 2, 4, 32, 2>>(p, batch, device);
+    } else if (p.width <= 256) {
+        launch_mma<Shape<256, 1, 4, 32, 2>>(p, batch, device);
+    } else if (shared_limit(device) < Wide::kBytes) {
+        launch_mma<Shape<384, 1, 4, 16, 2>>(p, batch, device);
+    } else {
+        launch_mma<Wide>(p, batch, device);
+    }
+    return true;
+}
+
+template bool attention_by_mma(const AttentionProblem<bf16_t>&, int64_t, Device);
+template bool attention_by_mma(const AttentionProblem<f16_t>&, int64_t, Device);
+
+}  // namespace sana::cuda

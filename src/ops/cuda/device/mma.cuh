@@ -1,0 +1,76 @@
+// Warp-wide units that every card from Ampere on has, as functions: asynchronous copies to shared memory, loads of matrix
+// fragments, the 16-bit matrix product. PTX ISA 7.x, sections cp.async, ldmatrix, mma.m16n8k16.
+// Fragments, for lane l with g = l / 4 and c = 2 * (l % 4), two elements a register, the lower column in the lower half:
+//   A [16 x 16]: (g, c), (g + 8, c), (g, c + 8), (g + 8, c + 8);  B [16 x 8]: (c, g), (c + 8, g), pairs along the rows;
+//   C [16 x 8] fp32: (g, c), (g, c + 1), (g + 8, c), (g + 8, c + 1).
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace sana::cuda {
+
+// Copies 16 bytes, or writes 16 zeros when not `there` (`from` is not read then).
+__device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0)
+                 : "memory");
+}
+// Waits for all of this thread's copies.
+__device__ __forceinline__ void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and gets of each its row g, columns c, c + 1.
+__device__ __forceinline__ void load_matrices(uint32_t (&out)[4], uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(address)
+                 : "memory");
+}
+// The same of the transposed matrices: rows c, c + 1 of column g.
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&out)[4], uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+template <class T>
+__device__ __forceinline__ void mma(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};"
+            : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    } else {
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};"
+            : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
+}
+
+// Two floats rounded to T in one register.
+template <class T>
+__device__ __forceinline__ uint32_t pack(float low, float high) {
+    uint32_t out;
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+        __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+        memcpy(&out, &pair, 4);
+    } else {
+        __half2 pair = __floats2half2_rn(low, high);
+        memcpy(&out, &pair, 4);
+    }
+    return out;
+}
+
+// 2^x to 2 units in the last place of fp32.
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+}  // namespace sana::cuda
