@@ -3,6 +3,7 @@
 
 #include <mutex>
 
+#include "core/cuda/device.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/device/implicit_gemm.cuh"
 
@@ -89,8 +90,8 @@ void launch_tiles(const ImplicitGemm& p, Grid g, const Ends& e) {
                               p.channels * s[0] * s[1] * p.past_size};
         past = tensor_map(p.past, 5, sizes, strides, x_box);
     }
-    int64_t depth = p.taps[0] * p.taps[1] * p.taps[2] * p.channels, w_sizes[2] = {depth, p.width},
-            w_strides[2] = {1, depth};
+    int64_t depth = p.taps[0] * p.taps[1] * p.taps[2] * p.channels,
+            w_sizes[2] = {depth, p.w_rows > 0 ? p.w_rows : p.width}, w_strides[2] = {1, depth};
     int w_box[2] = {Span, N / 2};
     CUtensorMap w = tensor_map(p.w, 2, w_sizes, w_strides, w_box);
     auto kernel = window::implicit_gemm_kernel<T, N, Span, Sub>;
@@ -130,13 +131,41 @@ bool aligned(const void* p, int64_t stride) {
     return p == nullptr || (reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 8 == 0);
 }
 
+// Results of few columns (the three colours): 8 columns are made, the weight's missing rows being zeros outside its map,
+// and those that count are copied.
+bool narrow(const ImplicitGemm& p) {
+    if (p.identity != nullptr || p.gate != nullptr || p.residual != nullptr) return false;
+    int64_t wide = (p.width + 7) / 8 * 8, rows = p.y_size[0] * p.y_size[1] * p.y_size[2] * p.y_size[3];
+    Tensor y = empty({rows, wide}, p.dtype, p.device), bias;
+    ImplicitGemm q = p;
+    if (p.bias != nullptr) {
+        bias = zeros({wide}, p.dtype, p.device);
+        copy_rows({const_cast<void*>(p.bias), p.width * 2, p.device}, {bias.raw(), p.width * 2, p.device},
+                  p.width * 2, 1);
+        q.bias = bias.raw();
+    }
+    q.width = wide;
+    q.w_rows = p.width;
+    q.y = y.raw();
+    q.y_stride = wide;
+    if (!implicit_gemm(q)) return false;
+    copy_rows({y.raw(), wide * 2, p.device}, {p.y, p.y_stride * 2, p.device}, p.width * 2, rows);
+    return true;
+}
+
 }  // namespace
 
 bool implicit_gemm(const ImplicitGemm& p) {
     if (p.dtype != DType::BF16 || !is_hopper(p.device) || p.channels % 8 != 0) return false;
+    if (p.y_size[0] * p.y_size[1] * p.y_size[2] * p.y_size[3] > INT32_MAX - 256 * 1024) return false;
     if (!aligned(p.x, p.x_stride[0]) || !aligned(p.past, 0) || !aligned(p.w, 0)) return false;
     for (int64_t stride : p.x_stride) {
         if (stride % 8 != 0) return false;
+    }
+    if (p.width % 8 != 0) return narrow(p);
+    if (!aligned(p.y, p.y_stride) || !aligned(p.bias, 0) || !aligned(p.identity, p.identity_stride) ||
+        !aligned(p.gate, p.gate_stride) || !aligned(p.residual, p.residual_stride)) {
+        return false;
     }
     Grid g{};
     choose_box(p, g);
@@ -152,9 +181,9 @@ bool implicit_gemm(const ImplicitGemm& p) {
     g.tap_step = static_cast<int>(p.tap_step);
     g.past_size = static_cast<int>(p.past_size);
     g.channels = static_cast<int>(p.channels);
-    g.tokens = p.tokens;
-    g.groups = p.groups;
-    g.per_group = std::max<int64_t>(1, p.tokens / p.groups);
+    g.tokens = static_cast<int>(p.tokens);
+    g.groups = static_cast<int>(p.groups);
+    g.per_group = static_cast<int>(std::max<int64_t>(1, p.tokens / p.groups));
     Ends e{p.y,
            p.bias,
            p.identity,
@@ -165,9 +194,6 @@ bool implicit_gemm(const ImplicitGemm& p) {
            p.gate_stride,
            p.residual_stride,
            static_cast<int>(p.width),
-           p.width % 8 == 0 && aligned(p.y, p.y_stride) && aligned(p.bias, 0) &&
-               aligned(p.identity, p.identity_stride) && aligned(p.gate, p.gate_stride) &&
-               aligned(p.residual, p.residual_stride),
            p.activation};
     using T = bf16_t;
     if (p.channels % 64 == 0 || p.channels > 256) {

@@ -23,6 +23,7 @@ struct ImplicitGemm {
     int64_t past_size = 0;
 
     const void* w = nullptr;  // [N, K3,K2,K1, C] dense
+    int64_t w_rows = 0;       // when w has fewer rows than N: the others count as zero; 0: N
     // On axis 1 taps are tap_step positions apart.
     std::array<int64_t, 3> taps = {1, 1, 1}, before = {0, 0, 0};
     int64_t tap_step = 1;

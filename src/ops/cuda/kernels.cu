@@ -10,6 +10,7 @@ const Kernels cuda_kernels{
     .layer_norm_modulate = cuda::layer_norm_modulate,
     .rms_norm = cuda::rms_norm,
     .rotate_half = cuda::rotate_half,
+    .attention = cuda::attention,
     .conv3d = cuda::conv3d,
     .depthwise_glu = cuda::depthwise_glu,
     .temporal_conv = cuda::temporal_conv,

@@ -26,15 +26,14 @@ struct Grid {
     int past_size;
     int chunks, channels;  // K = taps * channels, `chunks` steps a tap
     int row_clusters, column_tiles;
-    int64_t tokens, groups, per_group;
+    int tokens, groups, per_group;  // of gates
 };
 
 struct Ends {
     void* y;
     const void *bias, *identity, *gate, *residual;
     int64_t y_stride, identity_stride, gate_stride, residual_stride;
-    int width;
-    bool vectors;
+    int width;  // a multiple of 8
     Activation activation;
 };
 
@@ -116,95 +115,112 @@ __device__ void load_tiles(const Grid& g, const CUtensorMap* x, const CUtensorMa
     }
 }
 
-// Eight columns of one row: from fp32 sums to y.
-template <class T>
-__device__ __forceinline__ void finish_vector(const Ends& e, float (&v)[8], int64_t row, int64_t gate_row,
-                                              int column) {
-    auto read = [&](const void* base, int64_t offset, float(&out)[8]) {
-        const T* p = static_cast<const T*>(base) + offset + column;
-        if (e.vectors) {
-            load<8>(p, out);
-        } else {
+// What a lane finishes of a strip: 8 columns of two rows. Its operands are asked for one strip ahead, the first before the
+// products, so that their latency passes behind other work.
+struct Operands {
+    uint4 identity[2], residual[2];  // bf16; bias and gate are few and stay in L1
+};
+
+// Two bf16 of one word.
+__device__ __forceinline__ float2 unpacked(uint32_t pair) {
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+
+template <class F>
+__device__ __forceinline__ void combine(float (&v)[8], uint4 other, F f) {
+    uint32_t words[4] = {other.x, other.y, other.z, other.w};
 #pragma unroll
-            for (int i = 0; i < 8; ++i) out[i] = column + i < e.width ? to_float(p[i]) : 0.0f;
-        }
-    };
-    float other[8];
-    if (e.bias != nullptr) {
-        read(e.bias, 0, other);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) v[i] += other[i];
-    }
-    if (e.identity != nullptr) {
-        read(e.identity, row * e.identity_stride, other);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) v[i] += other[i];
-    }
-    if (e.activation != Activation::none) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) v[i] = activated(v[i], e.activation);
-    }
-    if (e.gate != nullptr) {
-        read(e.gate, gate_row * e.gate_stride, other);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) v[i] *= other[i];
-    }
-    if (e.residual != nullptr) {
-        read(e.residual, row * e.residual_stride, other);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) v[i] += other[i];
-    }
-    T* y = static_cast<T*>(e.y) + row * e.y_stride + column;
-    if (e.vectors) {
-        store<8>(y, v);
-    } else {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            if (column + i < e.width) y[i] = from_float<T>(v[i]);
-        }
+    for (int i = 0; i < 4; ++i) {
+        float2 o = unpacked(words[i]);
+        v[2 * i] = f(v[2 * i], o.x);
+        v[2 * i + 1] = f(v[2 * i + 1], o.y);
     }
 }
 
-template <class T, int N>
-__device__ __forceinline__ void finish_tile(const Grid& g, const Ends& e, float (&sums)[N / 2],
-                                            const Place& place, int first_column, int warp_row,
-                                            float* strip) {
-    int lane = static_cast<int>(threadIdx.x) % 32;
-    // Of the 16 rows of this warp the lane finishes two, 8 columns each.
-    int64_t rows[2], gate_rows[2];
+template <class T>
+struct Finisher {
+    const Ends& e;
+    int rows[2], gate_rows[2];
     bool valid[2];
+
+    __device__ Finisher(const Grid& g, const Ends& ends, const Place& place, int warp_row) : e(ends) {
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
-        int r = warp_row + lane / 4 + 8 * j;
-        int i1 = place.at[0] + (r & (g.box[0] - 1)), i2 = place.at[1] + (r >> g.box_log);
-        valid[j] = i1 < g.y_size[0] && i2 < g.y_size[1] && place.at[3] < g.y_size[3];
-        rows[j] = ((static_cast<int64_t>(place.at[3]) * g.y_size[2] + place.at[2]) * g.y_size[1] + i2) *
-                      g.y_size[0] +
-                  i1;
-        gate_rows[j] = rows[j] / g.tokens * g.groups + rows[j] % g.tokens / g.per_group;
+        for (int j = 0; j < 2; ++j) {
+            int r = warp_row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * j;
+            int i1 = place.at[0] + (r & (g.box[0] - 1)), i2 = place.at[1] + (r >> g.box_log);
+            valid[j] = i1 < g.y_size[0] && i2 < g.y_size[1] && place.at[3] < g.y_size[3];
+            rows[j] = ((place.at[3] * g.y_size[2] + place.at[2]) * g.y_size[1] + i2) * g.y_size[0] + i1;
+            gate_rows[j] = rows[j] / g.tokens * g.groups + rows[j] % g.tokens / g.per_group;
+        }
     }
+
+    __device__ __forceinline__ static uint4 eight(const void* base, int64_t offset) {
+        return *reinterpret_cast<const uint4*>(static_cast<const T*>(base) + offset);
+    }
+
+    __device__ __forceinline__ void fetch(Operands& o, int column) const {
+        if (column >= e.width) return;
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            if (!valid[j]) continue;
+            if (e.identity != nullptr)
+                o.identity[j] = eight(e.identity, rows[j] * e.identity_stride + column);
+            if (e.residual != nullptr)
+                o.residual[j] = eight(e.residual, rows[j] * e.residual_stride + column);
+        }
+    }
+
+    // v: the sums of row j.
+    __device__ __forceinline__ void finish(const Operands& o, float (&v)[8], int j, int column) const {
+        if (!valid[j] || column >= e.width) return;
+        T* y = static_cast<T*>(e.y) + rows[j] * e.y_stride + column;
+        auto plus = [](float x, float z) { return x + z; };
+        if (e.bias != nullptr) combine(v, eight(e.bias, column), plus);
+        if (e.identity != nullptr) combine(v, o.identity[j], plus);
+        if (e.activation != Activation::none) {
+#pragma unroll
+            for (int i = 0; i < 8; ++i) v[i] = activated(v[i], e.activation);
+        }
+        if (e.gate != nullptr) {
+            combine(v, eight(e.gate, gate_rows[j] * e.gate_stride + column),
+                    [](float x, float z) { return x * z; });
+        }
+        if (e.residual != nullptr) combine(v, o.residual[j], plus);
+        store<8>(y, v);
+    }
+};
+
+// strip: shared memory of this warp, through which sums in wgmma's layout become rows of 8 columns a lane.
+template <class T, int N>
+__device__ __forceinline__ void finish_tile(const Finisher<T>& finisher, Operands operands,
+                                            float (&sums)[N / 2], int first_column, float* strip) {
+    int lane = static_cast<int>(threadIdx.x) % 32;
+    constexpr int kPitch = kStrip + kPad;
 #pragma unroll
     for (int start = 0; start < N; start += kStrip) {
         __syncwarp();
 #pragma unroll
         for (int pair = 0; pair < kStrip / 8; ++pair) {
             const float* v = sums + (start / 8 + pair) * 4;
-            float* to = strip + (lane / 4) * (kStrip + kPad) + pair * 8 + lane % 4 * 2;
+            float* to = strip + (lane / 4) * kPitch + pair * 8 + lane % 4 * 2;
             *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
-            *reinterpret_cast<float2*>(to + 8 * (kStrip + kPad)) = make_float2(v[2], v[3]);
+            *reinterpret_cast<float2*>(to + 8 * kPitch) = make_float2(v[2], v[3]);
         }
         __syncwarp();
         int column = first_column + start + lane % 4 * 8;
+        asm volatile("" : "+r"(column));  // else addresses of all strips are made, and kept, at once
+        Operands next;
+        if (start + kStrip < N) finisher.fetch(next, column + kStrip);
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-            if (!valid[j] || column >= e.width) continue;
             float v[8];
-            load<4>(strip + (lane / 4 + 8 * j) * (kStrip + kPad) + lane % 4 * 8,
-                    reinterpret_cast<float(&)[4]>(v[0]));
-            load<4>(strip + (lane / 4 + 8 * j) * (kStrip + kPad) + lane % 4 * 8 + 4,
-                    reinterpret_cast<float(&)[4]>(v[4]));
-            finish_vector<T>(e, v, rows[j], gate_rows[j], column);
+            const float4* from =
+                reinterpret_cast<const float4*>(strip + (lane / 4 + 8 * j) * kPitch + lane % 4 * 8);
+            *reinterpret_cast<float4*>(&v[0]) = from[0];
+            *reinterpret_cast<float4*>(&v[4]) = from[1];
+            finisher.finish(operands, v, j, column);
         }
+        operands = next;
     }
 }
 
@@ -223,6 +239,9 @@ __device__ void multiply_tiles(const Grid& g, const Ends& e, uint32_t stages, ui
          index += static_cast<int>(gridDim.x) / 2) {
         int cluster, column, previous = -1;
         tile_of(g, index, cluster, column);
+        Finisher<T> finisher(g, e, place_of(g, cluster * 2 + static_cast<int>(rank)), group * 64 + warp * 16);
+        Operands operands;
+        finisher.fetch(operands, column * N + static_cast<int>(threadIdx.x) % 4 * 8);
         float sums[N / 2];
         for (int step = 0; step < steps; ++step) {
             sm90::barrier_wait(full + stage * 8, phase);
@@ -249,8 +268,7 @@ __device__ void multiply_tiles(const Grid& g, const Ends& e, uint32_t stages, ui
         }
         sm90::wgmma_wait<0>();
         if (speaks) sm90::barrier_arrive_at(empty + previous * 8, listener);
-        finish_tile<T, N>(g, e, sums, place_of(g, cluster * 2 + static_cast<int>(rank)), column * N,
-                          group * 64 + warp * 16, strip);
+        finish_tile<T, N>(finisher, operands, sums, column * N, strip);
     }
 }
 
