@@ -1,12 +1,12 @@
-// The attention kernel for tensor cores: fp32 scores, softmax and sums; weights are rounded to the 16-bit type for their
-// product with v, as the reference does; one rounding at the end.
+// The attention kernel for tensor cores: fp32 scores, softmax and sums, one rounding at the end: for their product with v
+// weights are split into two terms of the 16-bit type, half as many products again as with rounded weights.
 // Mapping: a block has 16 * Blocks16 * Warps queries of one head, a warp 16 or 32 of them for the whole width of the head.
 // q stays in shared memory; k and v come in tiles of Keys keys, the next one being copied while this one is multiplied.
 // Rows in shared memory are padded by 16 bytes, so that the 8 rows of a matrix load lie in different banks. A warp's
 // scores become, register by register, the A operand of the product with v.
-// Bytes: q and y once; k and v once for every tile of queries, from L2. FLOPs 4*B*A*N*L*D. Per 16 keys a warp reads
-// 64 * D bytes of k and v from shared memory for 1024 * Blocks16 * D FLOPs: with 16 queries a warp shared memory is the
-// limit, with 32 the tensor cores are; wide heads have only registers for 16.
+// Bytes: q and y once; k and v once for every tile of queries, from L2. FLOPs 4*B*A*N*L*D, 6 on the tensor cores. Per 16
+// keys a warp reads 64 * D bytes of k and v from shared memory for 1536 * Blocks16 * D FLOPs: with 16 queries a warp
+// shared memory is the limit, with 32 the tensor cores are; wide heads have only registers for 16.
 #include <bit>
 
 #include "ops/cuda/device/attention.cuh"
@@ -98,18 +98,26 @@ __device__ __forceinline__ void multiply_keys(Scores<S>& scores, uint32_t q, uin
     }
 }
 
+// Two weights as the sum of a rounded pair and the pair of what rounding left out.
+template <class T>
+__device__ __forceinline__ void split(float x, float y, uint32_t& high, uint32_t& low) {
+    high = pack<T>(x, y);
+    float2 rounded = unpack<T>(high);
+    low = pack<T>(x - rounded.x, y - rounded.y);
+}
+
 template <class T, class S>
 __device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& weights, uint32_t v) {
 #pragma unroll
     for (int n = 0; n < S::kKeys / 16; ++n) {
-        uint32_t a[S::kBlocks][4];
+        uint32_t high[S::kBlocks][4], low[S::kBlocks][4];
 #pragma unroll
         for (int m = 0; m < S::kBlocks; ++m) {
             const float(&left)[4] = weights[m][2 * n], (&right)[4] = weights[m][2 * n + 1];
-            a[m][0] = pack<T>(left[0], left[1]);
-            a[m][1] = pack<T>(left[2], left[3]);
-            a[m][2] = pack<T>(right[0], right[1]);
-            a[m][3] = pack<T>(right[2], right[3]);
+            split<T>(left[0], left[1], high[m][0], low[m][0]);
+            split<T>(left[2], left[3], high[m][1], low[m][1]);
+            split<T>(right[0], right[1], high[m][2], low[m][2]);
+            split<T>(right[2], right[3], high[m][3], low[m][3]);
         }
 #pragma unroll
         for (int d = 0; d < S::kWidth / 16; ++d) {
@@ -117,8 +125,10 @@ __device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& 
             load_matrices_transposed(b, v + n * 16 * S::kPitch + d * 32);
 #pragma unroll
             for (int m = 0; m < S::kBlocks; ++m) {
-                mma<T>(rows.out[m][2 * d], a[m], b[0], b[1]);
-                mma<T>(rows.out[m][2 * d + 1], a[m], b[2], b[3]);
+                mma<T>(rows.out[m][2 * d], high[m], b[0], b[1]);
+                mma<T>(rows.out[m][2 * d + 1], high[m], b[2], b[3]);
+                mma<T>(rows.out[m][2 * d], low[m], b[0], b[1]);
+                mma<T>(rows.out[m][2 * d + 1], low[m], b[2], b[3]);
             }
         }
     }
