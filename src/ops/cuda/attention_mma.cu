@@ -1,12 +1,14 @@
-// The attention kernel for tensor cores: fp32 scores, softmax and sums; weights are rounded to the 16-bit type for their
-// product with v, as the reference does; one rounding at the end.
+// The attention kernel for tensor cores: fp32 scores, softmax and sums, one rounding at the end: for their product with v
+// weights are split into two terms of the 16-bit type, half as many products again as with rounded weights.
 // Mapping: a block has 16 * Blocks16 * Warps queries of one head, a warp 16 or 32 of them for the whole width of the head.
 // q stays in shared memory; k and v come in tiles of Keys keys, the next one being copied while this one is multiplied.
 // Rows in shared memory are padded by 16 bytes, so that the 8 rows of a matrix load lie in different banks. A warp's
 // scores become, register by register, the A operand of the product with v.
-// Bytes: q and y once; k and v once for every tile of queries, from L2. FLOPs 4*B*A*N*L*D. Per 16 keys a warp reads
-// 64 * D bytes of k and v from shared memory for 1024 * Blocks16 * D FLOPs: with 16 queries a warp shared memory is the
-// limit, with 32 the tensor cores are; wide heads have only registers for 16.
+// Bytes: q and y once; k and v once for every tile of queries, from L2. FLOPs 4*B*A*N*L*D, 6 on the tensor cores. Per 16
+// keys a warp reads 64 * D bytes of k and v from shared memory for 1536 * Blocks16 * D FLOPs: with 16 queries a warp
+// shared memory is the limit, with 32 the tensor cores are; wide heads have only registers for 16.
+#include <bit>
+
 #include "ops/cuda/device/attention.cuh"
 #include "ops/cuda/device/mma.cuh"
 
@@ -27,24 +29,44 @@ struct Shape {
     static_assert(Width % 16 == 0 && Keys % 16 == 0);
 };
 
-// Starts the copy of Rows rows; row_of(r) is the row in memory, or -1 for zeros.
-template <class S, int Rows, class T, class RowOf>
-__device__ __forceinline__ void copy_rows(uint32_t to, const T* from, int64_t stride, int width,
-                                          RowOf row_of) {
-    constexpr int kVectors = S::kWidth / 8, kEach = Rows * kVectors / S::kThreads;
-    static_assert(Rows * kVectors % S::kThreads == 0);
-    int rows[kEach];  // all of them first: they may come from memory
+// This thread's part in copying rows to shared memory: one vector of every kStep-th row, from row `row` on. Its column is
+// fixed, so that a copy costs few instructions; where a row is not a power of two long, some threads have none.
+template <class S>
+struct CopyPart {
+    static constexpr int kVectors = S::kWidth / 8,
+                         kSpan = static_cast<int>(std::bit_ceil(unsigned{kVectors})),
+                         kStep = S::kThreads / kSpan;
+    int row, vector;
+    bool used, filled;  // whether there is a vector; whether it holds data, not zeros
+    uint32_t to;        // bytes behind the first row
+
+    __device__ explicit CopyPart(int width)
+        : row(threadIdx.x / kSpan),
+          vector(threadIdx.x % kSpan),
+          used(vector < kVectors),
+          filled(vector * 8 < width),
+          to(row * S::kPitch + vector * 16) {}
+
+    // row_of(r) is the row in memory that becomes row r, or -1 for zeros; `from` is the first row's first column.
+    template <int Count, class T, int Tensors, class RowOf>
+    __device__ void copy(const uint32_t (&tiles)[Tensors], const T* const (&from)[Tensors],
+                         const int (&stride)[Tensors], RowOf row_of) const {
+        static_assert(Count % kStep == 0);
+        if (!used) return;
+        int rows[Count / kStep];  // all of them first: they may come from memory
 #pragma unroll
-    for (int i = 0; i < kEach; ++i)
-        rows[i] = row_of((static_cast<int>(threadIdx.x) + i * S::kThreads) / kVectors);
+        for (int i = 0; i < Count / kStep; ++i) rows[i] = row_of(row + i * kStep);
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-        int id = static_cast<int>(threadIdx.x) + i * S::kThreads, row = id / kVectors, vector = id % kVectors;
-        bool there = rows[i] >= 0 && vector * 8 < width;
-        copy_async(to + row * S::kPitch + vector * 16, there ? from + rows[i] * stride + vector * 8 : from,
-                   there);
+        for (int i = 0; i < Count / kStep; ++i) {
+            bool there = filled && rows[i] >= 0;
+#pragma unroll
+            for (int t = 0; t < Tensors; ++t) {
+                const T* source = from[t] + vector * 8 + static_cast<int64_t>(max(rows[i], 0)) * stride[t];
+                copy_async(tiles[t] + to + i * kStep * S::kPitch, source, there);
+            }
+        }
     }
-}
+};
 
 // One warp's running softmax; row 2 * block + half is query block * 16 + half * 8 + lane / 4.
 template <class S>
@@ -76,18 +98,26 @@ __device__ __forceinline__ void multiply_keys(Scores<S>& scores, uint32_t q, uin
     }
 }
 
+// Two weights as the sum of a rounded pair and the pair of what rounding left out.
+template <class T>
+__device__ __forceinline__ void split(float x, float y, uint32_t& high, uint32_t& low) {
+    high = pack<T>(x, y);
+    float2 rounded = unpack<T>(high);
+    low = pack<T>(x - rounded.x, y - rounded.y);
+}
+
 template <class T, class S>
 __device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& weights, uint32_t v) {
 #pragma unroll
     for (int n = 0; n < S::kKeys / 16; ++n) {
-        uint32_t a[S::kBlocks][4];
+        uint32_t high[S::kBlocks][4], low[S::kBlocks][4];
 #pragma unroll
         for (int m = 0; m < S::kBlocks; ++m) {
             const float(&left)[4] = weights[m][2 * n], (&right)[4] = weights[m][2 * n + 1];
-            a[m][0] = pack<T>(left[0], left[1]);
-            a[m][1] = pack<T>(left[2], left[3]);
-            a[m][2] = pack<T>(right[0], right[1]);
-            a[m][3] = pack<T>(right[2], right[3]);
+            split<T>(left[0], left[1], high[m][0], low[m][0]);
+            split<T>(left[2], left[3], high[m][1], low[m][1]);
+            split<T>(right[0], right[1], high[m][2], low[m][2]);
+            split<T>(right[2], right[3], high[m][3], low[m][3]);
         }
 #pragma unroll
         for (int d = 0; d < S::kWidth / 16; ++d) {
@@ -95,8 +125,10 @@ __device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& 
             load_matrices_transposed(b, v + n * 16 * S::kPitch + d * 32);
 #pragma unroll
             for (int m = 0; m < S::kBlocks; ++m) {
-                mma<T>(rows.out[m][2 * d], a[m], b[0], b[1]);
-                mma<T>(rows.out[m][2 * d + 1], a[m], b[2], b[3]);
+                mma<T>(rows.out[m][2 * d], high[m], b[0], b[1]);
+                mma<T>(rows.out[m][2 * d + 1], high[m], b[2], b[3]);
+                mma<T>(rows.out[m][2 * d], low[m], b[0], b[1]);
+                mma<T>(rows.out[m][2 * d + 1], low[m], b[2], b[3]);
             }
         }
     }
@@ -227,13 +259,16 @@ __global__ void __launch_bounds__(S::kThreads, S::kResidents)
 
     uint32_t q_tile = static_cast<uint32_t>(__cvta_generic_to_shared(shared)),
              stages = q_tile + S::kRows * S::kPitch;
+    CopyPart<S> part(p.width);
+    int q_stride = static_cast<int>(p.q_stride), k_stride = static_cast<int>(p.k_stride),
+        v_stride = static_cast<int>(p.v_stride);
     auto copy_keys = [&](int start, uint32_t stage) {
-        auto row_of = [&](int row) { return start + row < slots.last ? slots.position(start + row) : -1; };
-        copy_rows<S, S::kKeys>(stage, k, p.k_stride, p.width, row_of);
-        copy_rows<S, S::kKeys>(stage + S::kTile, v, p.v_stride, p.width, row_of);
+        part.template copy<S::kKeys, T, 2>(
+            {stage, stage + S::kTile}, {k, v}, {k_stride, v_stride},
+            [&](int row) { return start + row < slots.last ? slots.position(start + row) : -1; });
     };
-    copy_rows<S, S::kRows>(q_tile, q, p.q_stride, p.width,
-                           [&](int row) { return tile.start + row < end ? row : -1; });
+    part.template copy<S::kRows, T, 1>({q_tile}, {q}, {q_stride},
+                                       [&](int row) { return tile.start + row < end ? row : -1; });
     if (slots.first < slots.last) copy_keys(slots.first, stages);
 
     // A lane's row and vector in matrix loads: of q and v 16 rows, then the next 8 columns; of k 8 keys, their next 8
@@ -281,8 +316,9 @@ __global__ void __launch_bounds__(S::kThreads, S::kResidents)
 template <class S, class T>
 void launch_mma(const AttentionProblem<T>& p, int64_t batch, Device device) {
     auto kernel = attention_mma_kernel<T, S>;
+    cudaStream_t stream = stream_of(device);  // makes the device current, which the attribute is for
     CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes));
-    kernel<<<query_blocks(p, batch, S::kRows), S::kThreads, S::kBytes, stream_of(device)>>>(p);
+    kernel<<<query_blocks(p, batch, S::kRows), S::kThreads, S::kBytes, stream>>>(p);
     check_launch("attention_mma_kernel", device);
 }
 
@@ -294,7 +330,7 @@ int shared_limit(Device device) {
 
 template <class T>
 bool rows_fit(const T* x, int64_t stride) {
-    return reinterpret_cast<uintptr_t>(x) % 16 == 0 && stride % 8 == 0;
+    return reinterpret_cast<uintptr_t>(x) % 16 == 0 && stride % 8 == 0 && stride <= INT32_MAX;
 }
 
 }  // namespace
@@ -304,20 +340,25 @@ bool attention_by_mma(const AttentionProblem<T>& p, int64_t batch, Device device
     bool fits = rows_fit(p.q, p.q_stride) && rows_fit(p.k, p.k_stride) && rows_fit(p.v, p.v_stride) &&
                 rows_fit<T>(p.y, p.y_stride);
     if (!fits || p.width % 8 != 0 || p.width > 384 || !(p.scale > 0)) return false;
-    // All but the last need no more than the 99 KiB that the smallest cards have.
+    // Cards differ in shared memory: 99 KiB a block at least, 227 KiB on Hopper. Registers hold eight warps; where two
+    // blocks of four do not fit, one block of eight has tiles of half the keys.
+    using Pair = Shape<112, 2, 4, 64, 2>;
     using Wide = Shape<384, 1, 8, 32, 1>;
+    int limit = shared_limit(device);
     if (p.width <= 64) {
         launch_mma<Shape<64, 2, 4, 64, 3>>(p, batch, device);
+    } else if (p.width <= 112 && limit >= 2 * Pair::kBytes) {
+        launch_mma<Pair>(p, batch, device);
     } else if (p.width <= 112) {
-        launch_mma<Shape<112, 2, 4, 64, 2>>(p, batch, device);
+        launch_mma<Shape<112, 2, 8, 32, 1>>(p, batch, device);
     } else if (p.width <= 128) {
         launch_mma<Shape<128, 2, 4, 32, 2>>(p, batch, device);
     } else if (p.width <= 256) {
         launch_mma<Shape<256, 1, 4, 32, 2>>(p, batch, device);
-    } else if (shared_limit(device) < Wide::kBytes) {
-        launch_mma<Shape<384, 1, 4, 16, 2>>(p, batch, device);
-    } else {
+    } else if (limit >= Wide::kBytes) {
         launch_mma<Wide>(p, batch, device);
+    } else {
+        launch_mma<Shape<384, 1, 4, 16, 2>>(p, batch, device);
     }
     return true;
 }

@@ -66,6 +66,17 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
     return out;
 }
 
+template <class T>
+__device__ __forceinline__ float2 unpack(uint32_t pair) {
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+        return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+    } else {
+        __half2 halves;
+        memcpy(&halves, &pair, 4);
+        return __half22float2(halves);
+    }
+}
+
 // 2^x to 2 units in the last place of fp32.
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;
