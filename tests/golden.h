@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "device.h"
 #include "io/safetensors.h"
 #include "models/json_config.h"
 
