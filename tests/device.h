@@ -4,7 +4,7 @@
 #include <cstdlib>
 
 #include "core/check.h"
-#include "core/device.h"
+#include "core/tensor.h"
 
 namespace sana {
 
@@ -15,5 +15,7 @@ inline Device test_device() {
     check_input(device.has_value(), "SANA_DEVICE is ", text, "; cpu, cuda or cuda:N is expected");
     return *device;
 }
+
+inline Tensor on_test_device(const Tensor& x) { return x.to(test_device()); }
 
 }  // namespace sana

@@ -1,5 +1,6 @@
 // Reference files: where they are, their configs, and comparison that names the first tensor out of its bound.
-// SANA_GOLDENS names another folder of the same form; configs and shapes are read from the files.
+// SANA_GOLDENS names another folder of the same form; configs and shapes are read from the files. SANA_DEVICE (device.h)
+// says where models run; what they give is compared in the host's memory.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "device.h"
 #include "io/safetensors.h"
 #include "models/json_config.h"
 
@@ -62,6 +64,21 @@ struct Golden {
         return out;
     }
 };
+
+// fp32, and fp64 where the device has it: the CPU.
+inline std::vector<DType> exact_dtypes() {
+    if (test_device() == kCpu) return {DType::F32, DType::F64};
+    return {DType::F32};
+}
+
+// For two ways to the same result: fp64 shows that they are the same, fp32 that they stay so up to sums of another order.
+inline double same_bound(DType dtype) { return dtype == DType::F64 ? 1e-12 : 5e-6; }
+
+// Ends a test that is about fp64 or about the CPU itself.
+#define SANA_CPU_ONLY(reason) \
+    if (test_device() != kCpu) GTEST_SKIP() << reason
+
+inline const char* const kNoFp64 = "only the CPU computes in fp64";
 
 // Fails when ||actual - expected|| > bound * ||expected||.
 inline bool expect_close(const Tensor& actual, const Tensor& expected, double bound,

@@ -47,6 +47,7 @@ void add_parameters(CLI::App& command, Settings& settings, const std::vector<std
             const char* type = p.type == ParameterType::integer  ? "N"
                                : p.type == ParameterType::number ? "X"
                                : p.type == ParameterType::file   ? "PATH"
+                               : p.type == ParameterType::device ? "DEVICE"
                                                                  : "TEXT";
             option->type_name(type);
             option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);

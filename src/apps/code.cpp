@@ -28,6 +28,7 @@ Tensor read_frames(const std::string& path, int64_t most) {
 void encode(const std::string& in, const Settings& settings, const Common& common) {
     if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
     Console console(common);
+    Placement placement = settings.placement();
     ModelFolder model(settings.model_paths());
     Tensor frames = read_frames(in, settings.integer("frames"));
     const SizeRules& rules = model.size_rules;
@@ -47,8 +48,9 @@ void encode(const std::string& in, const Settings& settings, const Common& commo
         Tensor slot = video.select(0).outer_slice(t, 1), one = fitted.reshape(slot.shape());
         copy(one, slot);
     }
-    Vae vae = model.load_vae(VaeParts::encoder, settings.dtype("vae-precision"));
-    Tensor latents = vae.normalise(vae.encode(video.to(vae.dtype())).mean).to(DType::F32);
+    Vae vae = model.load_vae(VaeParts::encoder, placement.vae, placement.device);
+    Tensor mean = vae.encode(video.to(placement.vae).to(placement.device)).mean;
+    Tensor latents = vae.normalise(mean.to(DType::F32)).to(kCpu);
     std::string out = settings.is_set("out") ? settings.text("out") : in + ".latents.safetensors";
     write_latents(out, latents, "", size, settings.number("fps"));
     console.event("done", "\"file\": " + json_string(out));
@@ -68,6 +70,7 @@ void decode(const std::string& in, const Settings& settings, const Common& commo
     if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
     Console console(common);
     Hooks hooks = console.hooks();
+    Placement placement = settings.placement();
     Checkpoint file = read_safetensors(in);
     auto it = file.tensors.find("latents");
     check_input(it != file.tensors.end() && it->second.rank() == 5 && is_float(it->second.dtype()), in,
@@ -95,14 +98,14 @@ void decode(const std::string& in, const Settings& settings, const Common& commo
         writer.append(chunk);
         frames += chunk.dim(0);
     };
-    VideoPipeline pipeline(model, DType::F32, settings.dtype("vae-precision"));
+    VideoPipeline pipeline(model, placement);
     pipeline.decode(latents, output, settings.request().tiling, hooks);
     writer.finish();
     double peak = static_cast<double>(peak_resident_bytes());
-    console.event("done", join("\"file\": ", json_string(out), ", \"frames\": ", frames,
-                               ", \"peak_bytes\": ", static_cast<int64_t>(peak)));
+    console.event("done", join("\"file\": ", json_string(out), ", \"frames\": ", frames, ", \"peak_bytes\": ",
+                               static_cast<int64_t>(peak), device_memory_fields(placement.device)));
     console.line(join(out, ": ", frames, " frames, ", output.width, " x ", output.height, ", peak memory ",
-                      bytes_text(peak)));
+                      bytes_text(peak), device_memory_text(placement.device)));
 }
 
 void add_command(CLI::App& app, const char* name, const char* what, const char* file_help,
@@ -121,14 +124,15 @@ void add_command(CLI::App& app, const char* name, const char* what, const char* 
 void add_encode(CLI::App& app, Common& common) {
     add_command(
         app, "encode", "Turn a video or picture into a latents file", "Video or picture",
-        {"model", "out", "width", "height", "frames", "fit", "fps", "vae-precision", "threads"},
+        {"model", "out", "width", "height", "frames", "fit", "fps", "device", "vae-precision", "threads"},
         [&common](const std::string& file, const Settings& settings) { encode(file, settings, common); });
 }
 
 void add_decode(CLI::App& app, Common& common) {
     add_command(
         app, "decode", "Turn a latents file into a video", "Latents file (.safetensors)",
-        {"model", "out", "format", "fps", "quality", "no-metadata", "vae-precision", "vae-tile", "threads"},
+        {"model", "out", "format", "fps", "quality", "no-metadata", "device", "vae-precision", "vae-tile",
+         "threads"},
         [&common](const std::string& file, const Settings& settings) { decode(file, settings, common); });
 }
 

@@ -68,6 +68,16 @@ std::string bytes_text(double bytes) {
     return out;
 }
 
+std::string device_memory_text(Device device) {
+    if (device == kCpu) return "";
+    return join(", ", bytes_text(static_cast<double>(memory_statistics(device).peak)), " on ", device);
+}
+
+std::string device_memory_fields(Device device) {
+    if (device == kCpu) return "";
+    return join(", \"device\": \"", device, "\", \"device_peak_bytes\": ", memory_statistics(device).peak);
+}
+
 void catch_interrupt() {
     stop = false;
     std::signal(SIGINT, on_interrupt);

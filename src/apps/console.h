@@ -36,6 +36,9 @@ private:
 std::string json_string(const std::string& text);  // as a JSON string
 std::string duration_text(double seconds);         // 4.2 s, 3 min 05 s, 2 h 10 min
 std::string bytes_text(double bytes);              // 512 MiB, 8.2 GiB
+// The peak of a device other than the CPU, to stand behind the host's: ", 31 GiB on cuda:0"; empty for the CPU.
+std::string device_memory_text(Device device);
+std::string device_memory_fields(Device device);  // the same for event()
 
 // Ctrl-C: the first one asks for a clean stop, the second ends the program at once.
 void catch_interrupt();

@@ -21,15 +21,12 @@ std::string file_sha256(const std::string& path) {
 std::string make_recipe(const Settings& settings, const Plan& plan, const VideoPipeline& pipeline) {
     ordered_json json{{"program", "sana.cpp"}, {"version", version_text()}};
     json["parameters"] = ordered_json::parse(settings.to_json(true));
-    json["resolved"] = {{"model_width", plan.size.width},
-                        {"model_height", plan.size.height},
-                        {"width", plan.output.width},
-                        {"height", plan.output.height},
-                        {"frames", plan.frames},
-                        {"sampler", std::string(name_of(plan.sampler))},
-                        {"flow_shift", plan.flow_shift},
-                        {"threads", threads()},
-                        {"prompt_template", describe(pipeline.model().prompt_template)}};
+    json["resolved"] = {
+        {"model_width", plan.size.width}, {"model_height", plan.size.height},
+        {"width", plan.output.width},     {"height", plan.output.height},
+        {"frames", plan.frames},          {"sampler", std::string(name_of(plan.sampler))},
+        {"flow_shift", plan.flow_shift},  {"device", join(pipeline.placement().device)},
+        {"threads", threads()},           {"prompt_template", describe(pipeline.model().prompt_template)}};
     json["model"] = ordered_json::object();
     for (const auto& [part, fingerprint] : pipeline.model().fingerprints()) json["model"][part] = fingerprint;
     if (settings.given("image")) json["image_sha256"] = file_sha256(settings.text("image"));

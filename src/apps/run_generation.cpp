@@ -42,13 +42,15 @@ void run_generation(const Settings& settings, const Common& common) {
     if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
     Console console(common);
     Hooks hooks = console.hooks();
+    Placement placement = settings.placement();
     ModelFolder model(settings.model_paths());
-    VideoPipeline pipeline(model, settings.dtype("precision"), settings.dtype("vae-precision"));
+    VideoPipeline pipeline(model, placement);
     Request request = settings.request();
     if (settings.given("image")) request.image = read_image(settings.text("image"));
     Plan plan = pipeline.plan(request, hooks);
 
-    std::string out = settings.text("out"), recipe = make_recipe(settings, plan, pipeline);
+    std::string out = settings.text("out"),
+                recipe = make_recipe(settings.with_precisions(placement), plan, pipeline);
     VideoWriterOptions options{settings.text("format"), settings.number("fps"),
                                static_cast<int>(settings.integer("quality")),
                                settings.flag("no-metadata") ? std::string() : recipe};
@@ -61,7 +63,8 @@ void run_generation(const Settings& settings, const Common& common) {
     if (settings.given("preview")) {
         make_folders(settings.text("preview"));
         VaeShape shape = shape_of(model.vae);
-        preview.emplace(model.load_vae(VaeParts::decoder, DType::F32), shape);
+        preview.emplace(model.load_vae(VaeParts::decoder, DType::F32, placement.device), shape);
+        make_room(placement.device);
         hooks.preview = [&](int64_t step, const Tensor& clean) {
             char name[32];
             std::snprintf(name, sizeof name, "/step_%04lld.png", static_cast<long long>(step));
@@ -93,10 +96,11 @@ void run_generation(const Settings& settings, const Common& common) {
     double peak = static_cast<double>(peak_resident_bytes());
     console.event("done", join("\"file\": ", json_string(out), ", \"frames\": ", frames,
                                ", \"width\": ", plan.output.width, ", \"height\": ", plan.output.height,
-                               ", \"seconds\": ", seconds, ", \"peak_bytes\": ", static_cast<int64_t>(peak)));
+                               ", \"seconds\": ", seconds, ", \"peak_bytes\": ", static_cast<int64_t>(peak),
+                               device_memory_fields(placement.device)));
     console.line(join(out, ": ", frames, " frames, ", plan.output.width, " x ", plan.output.height, ", seed ",
                       settings.integer("seed"), ", ", duration_text(seconds), ", peak memory ",
-                      bytes_text(peak)));
+                      bytes_text(peak), device_memory_text(placement.device)));
 }
 
 }  // namespace sana::apps

@@ -17,12 +17,12 @@ int64_t count(const std::vector<NamedParameter>& parameters) {
     return n;
 }
 
-void draw(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dtype) {
+void draw(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dtype, Device device) {
     for (const NamedParameter& named : parameters) {
         Parameter& p = *named.parameter;
         DType type = p.keep_fp32 ? DType::F32 : dtype;
         if (p.init.std == 0) {
-            p.value = full(p.shape, p.init.mean, type).named(named.name);
+            p.value = full(p.shape, p.init.mean, type, device).named(named.name);
             continue;
         }
         uint64_t stream = 0xcbf29ce484222325u;  // FNV-1a of the name
@@ -32,7 +32,7 @@ void draw(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dt
         for (int64_t i = 0; i < noise.numel(); ++i) {
             values[i] = static_cast<float>(p.init.mean + p.init.std * static_cast<double>(values[i]));
         }
-        p.value = noise.to(type).named(named.name);
+        p.value = noise.to(type).to(device).named(named.name);
     }
 }
 

@@ -74,7 +74,7 @@ std::vector<NamedParameter> parameters(M& module) {
 
 int64_t count(const std::vector<NamedParameter>& parameters);  // elements
 
-// Draws every parameter by its Init; the same seed and name give the same values.
-void draw(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dtype);
+// Draws every parameter by its Init; the same seed and name give the same values on every device.
+void draw(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dtype, Device device = kCpu);
 
 }  // namespace sana

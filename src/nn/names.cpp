@@ -164,7 +164,7 @@ Mismatch compare(const std::vector<NamedParameter>& parameters, const Checkpoint
 }
 
 void load(const std::vector<NamedParameter>& parameters, const CheckpointNames& names,
-          const TensorMap& tensors, std::optional<DType> dtype, const std::string& source) {
+          const TensorMap& tensors, std::optional<DType> dtype, const std::string& source, Device device) {
     Mismatch mismatch = compare(parameters, names, tensors);
     if (!mismatch.none()) {
         std::string message =
@@ -191,7 +191,7 @@ void load(const std::vector<NamedParameter>& parameters, const CheckpointNames& 
         Tensor whole = parts.size() == 1 ? parts[0] : concat(parts, 0);
         if (!p.axes.empty()) whole = permute(whole, p.axes);
         DType wanted = p.keep_fp32 ? DType::F32 : dtype.value_or(whole.dtype());
-        p.value = whole.contiguous().reshape(p.shape).to(wanted).named(named.name);
+        p.value = whole.contiguous().reshape(p.shape).to(wanted).to(device).named(named.name);
     }
 }
 
@@ -200,7 +200,7 @@ TensorMap save(const std::vector<NamedParameter>& parameters, const CheckpointNa
     for (const NamedParameter& named : parameters) {
         const Parameter& p = *named.parameter;
         check(p.value.defined(), "parameter ", named.name, " has no value to save");
-        Tensor stored = p.value;
+        Tensor stored = p.value.to(kCpu);
         if (!p.axes.empty()) {
             // Undo value = permute(stored, axes): shape the value as the permuted tensor, then permute back.
             Shape permuted = p.stored;

@@ -41,13 +41,15 @@ struct Mismatch {
 Mismatch compare(const std::vector<NamedParameter>& parameters, const CheckpointNames& names,
                  const TensorMap& tensors);
 
-// Fills every parameter from the tensors of a file, converted to dtype (nullopt: as stored). A tensor that needs neither
+// Fills every parameter from the tensors of a file, converted to dtype (nullopt: as stored) and then sent to the device,
+// one at a time, so that no second copy of a model stands in the host's memory. On the CPU a tensor that needs neither
 // conversion nor another layout stays a view of the file's mapping. Throws InputError that lists all mismatches at once.
 // source: the file or folder, for messages.
 void load(const std::vector<NamedParameter>& parameters, const CheckpointNames& names,
-          const TensorMap& tensors, std::optional<DType> dtype, const std::string& source);
+          const TensorMap& tensors, std::optional<DType> dtype, const std::string& source,
+          Device device = kCpu);
 
-// The parameters as a file of this format holds them.
+// The parameters as a file of this format holds them, in the host's memory.
 TensorMap save(const std::vector<NamedParameter>& parameters, const CheckpointNames& names);
 
 }  // namespace sana

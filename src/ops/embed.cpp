@@ -10,6 +10,7 @@ Tensor embedding(const Tensor& ids, const Tensor& table, float scale) {
     Dims d = bind_op("embedding", {{ids, "ids[B,L]"}, {table, "table[V,C]"}});
     check(ids.dtype() == DType::I32 && ids.dense() && table.dense(), "embedding: ids ", ids,
           " must be int32");
+    check_device("embedding", ids, table);
     Tensor y = empty({d['B'], d['L'], d['C']}, dtype, table.device());
     launch("embedding", &Kernels::embedding, table.device(), EmbeddingArgs{ids, table, scale, y});
     record_none("embedding", {&table});

@@ -23,6 +23,11 @@ Dims bind_op(const char* op, std::initializer_list<Operand> operands) {
     return dims;
 }
 
+void check_device(const char* op, const Tensor& operand, const Tensor& x) {
+    check(!operand.defined() || operand.device() == x.device(), op, ": ", operand, " is on ",
+          operand.device(), " but ", x, " is on ", x.device());
+}
+
 DType same_dtype(const char* op, std::initializer_list<const Tensor*> tensors) {
     const Tensor* first = nullptr;
     for (const Tensor* tensor : tensors) {

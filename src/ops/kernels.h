@@ -73,6 +73,9 @@ constexpr bool kMayBeNone = true;
 // bind() for the operands of an op: errors begin with the op's name, say what is missing, and show all operands.
 Dims bind_op(const char* op, std::initializer_list<Operand> operands);
 
+// Throws unless an operand that may be of another dtype (a mask, a table) is where the op runs; none is fine.
+void check_device(const char* op, const Tensor& operand, const Tensor& x);
+
 // The dtype that all defined tensors of an op share; throws naming the two that differ and the .to() that is missing.
 DType same_dtype(const char* op, std::initializer_list<const Tensor*> tensors);
 

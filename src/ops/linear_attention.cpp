@@ -15,7 +15,7 @@ Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                           {options.k_norm, "k_norm[C]"},
                                           {options.rope.cos, "cos[N,P]"},
                                           {options.rope.sin, "sin[N,P]"}});
-    check_rope("linear_attention", options.rope);
+    check_rope("linear_attention", options.rope, q);
     int64_t heads = options.heads;
     check(heads > 0 && d['C'] == heads * 2 * d['P'], "linear_attention: ", heads, " heads with a rope of ",
           d['P'], " pairs do not fit ", q);
@@ -23,6 +23,7 @@ Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     DType sums = dtype == DType::F64 ? DType::F64 : DType::F32;
     if (options.past != nullptr) {
         same_dtype("linear_attention state", {&options.past->kv, &options.past->k_sum});
+        check_device("linear_attention", options.past->kv, q);
         Shape kv{d['B'], heads, width, width}, k_sum{d['B'], heads, width};
         check(options.past->kv.shape() == kv && options.past->k_sum.shape() == k_sum &&
                   options.past->kv.dtype() == sums,

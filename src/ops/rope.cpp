@@ -27,42 +27,45 @@ void fill_axis(const Rope& rope, int64_t first, int64_t width, double theta, Pos
     }
 }
 
-Rope empty_rope(int64_t rows, int64_t head_dim, Device device) {
+Rope empty_rope(int64_t rows, int64_t head_dim) {
     check(head_dim % 2 == 0, "rope: head width ", head_dim, " must be even");
-    check(device == kCpu, "rope tables are made on the CPU");
     return {empty({rows, head_dim / 2}, DType::F32), empty({rows, head_dim / 2}, DType::F32)};
 }
+
+// Angles need fp64: tables are made in the host's memory and sent.
+Rope on_device(const Rope& rope, Device device) { return {rope.cos.to(device), rope.sin.to(device)}; }
 
 }  // namespace
 
 Rope rope_1d(int64_t length, int64_t head_dim, double theta, Device device, bool bf16_frequencies) {
-    Rope rope = empty_rope(length, head_dim, device);
+    Rope rope = empty_rope(length, head_dim);
     fill_axis(
         rope, 0, head_dim, theta, [](int64_t n) { return n; }, bf16_frequencies);
-    return rope;
+    return on_device(rope, device);
 }
 
 Rope rope_3d(Grid grid, int64_t head_dim, double theta, int64_t t_start, Device device) {
-    Rope rope = empty_rope(grid.tokens(), head_dim, device);
+    Rope rope = empty_rope(grid.tokens(), head_dim);
     int64_t side = 2 * (head_dim / 6), time = head_dim - 2 * side;
     check(time % 2 == 0, "rope: head width ", head_dim, " cannot be split over three axes");
     fill_axis(rope, 0, time, theta, [&](int64_t n) { return t_start + n / (grid.h * grid.w); });
     fill_axis(rope, time / 2, side, theta, [&](int64_t n) { return n / grid.w % grid.h; });
     fill_axis(rope, (time + side) / 2, side, theta, [&](int64_t n) { return n % grid.w; });
-    return rope;
+    return on_device(rope, device);
 }
 
-void check_rope(const char* op, const Rope& rope) {
+void check_rope(const char* op, const Rope& rope, const Tensor& x) {
     for (const Tensor* table : {&rope.cos, &rope.sin}) {
         check(table->dtype() == DType::F32 && table->dense(), op, ": rope table ", *table,
               " must be dense and fp32");
+        check_device(op, *table, x);
     }
 }
 
 Tensor rotate_half(const Tensor& x, const Rope& rope, int64_t heads) {
     DType dtype = same_dtype("rotate_half", {&x});
     Dims d = bind_op("rotate_half", {{x, "x[B,N,C]"}, {rope.cos, "cos[N,P]"}, {rope.sin, "sin[N,P]"}});
-    check_rope("rotate_half", rope);
+    check_rope("rotate_half", rope, x);
     check(heads > 0 && d['C'] == heads * 2 * d['P'], "rotate_half: ", heads, " heads of width ", 2 * d['P'],
           " in ", x);
     Tensor y = empty(x.shape(), dtype, x.device());

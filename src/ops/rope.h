@@ -20,11 +20,12 @@ Rope rope_1d(int64_t length, int64_t head_dim, double theta, Device device, bool
 struct Grid {
     int64_t t = 1, h = 1, w = 1;
     int64_t tokens() const { return t * h * w; }
+    bool operator==(const Grid&) const = default;
 };
 Rope rope_3d(Grid grid, int64_t head_dim, double theta, int64_t t_start, Device device);
 
-// Throws unless the tables are dense and fp32; `op` begins the message.
-void check_rope(const char* op, const Rope& rope);
+// Throws unless the tables are dense, fp32 and where x is; `op` begins the message.
+void check_rope(const char* op, const Rope& rope, const Tensor& x);
 
 // Half-split rotation of every head: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), where element d pairs with
 // d + D/2.   x [B,N,A*D] -> the same shape. (The pairs of the diffusion transformer are adjacent; its rotation is part

@@ -47,6 +47,13 @@ std::string fingerprint(const std::string& path) {
     return hash.hex().substr(0, 16);
 }
 
+void fill(const std::vector<NamedParameter>& parameters, const CheckpointNames& names,
+          const TensorMap& weights, DType dtype, const std::string& path, Device device) {
+    load(parameters, names, weights, dtype, path, device);
+    // What was turned or converted on its way has left free blocks of many sizes behind.
+    if (device != kCpu) release_cached(kCpu);
+}
+
 }  // namespace
 
 TensorMap read_weights(const std::string& path, std::string* file) {
@@ -135,28 +142,34 @@ void ModelFolder::read_prompt_template() {
     if (!found.empty()) prompt_template = load_prompt_template(found[0]);
 }
 
-DiT ModelFolder::load_transformer(DType dtype) const {
+DiT ModelFolder::load_transformer(DType dtype, Device device) const {
     std::string path = paths_.transformer.empty() ? part("transformer") : paths_.transformer;
     TensorMap weights = read_weights(path);
     DiT model(dit);
     CheckpointNames names = looks_official(weights) ? dit_official_names() : dit_diffusers_names(dit);
-    load(parameters(model), names, weights, dtype, path);
+    fill(parameters(model), names, weights, dtype, path, device);
     return model;
 }
 
-Gemma2 ModelFolder::load_text_encoder(DType dtype) const {
+Gemma2 ModelFolder::load_text_encoder(std::optional<DType> dtype, Device device) const {
     std::string path = part("text_encoder");
     TensorMap weights = read_weights(path);
     Gemma2 model(text);
-    load(parameters(model), gemma2_names(weights), weights, dtype, path);
+    CheckpointNames names = gemma2_names(weights);
+    if (!dtype) {
+        auto table = weights.find(checkpoint_keys(names, "embed_tokens.weight")[0]);
+        bool bf16_stored = table != weights.end() && table->second.dtype() == DType::BF16;
+        dtype = bf16_stored ? DType::BF16 : DType::F32;
+    }
+    fill(parameters(model), names, weights, *dtype, path, device);
     return model;
 }
 
-Vae ModelFolder::load_vae(VaeParts parts, DType dtype) const {
+Vae ModelFolder::load_vae(VaeParts parts, DType dtype, Device device) const {
     std::string path = part("vae");
     TensorMap weights = read_weights(path);
     Vae model(vae, parts);
-    load(model.parameters(), model.names(weights), weights, dtype, path);
+    fill(model.parameters(), model.names(weights), weights, dtype, path, device);
     return model;
 }
 

@@ -37,9 +37,11 @@ public:
     PromptTemplate prompt_template;
     SizeRules size_rules;
 
-    DiT load_transformer(DType dtype) const;
-    Gemma2 load_text_encoder(DType dtype) const;
-    Vae load_vae(VaeParts parts, DType dtype) const;
+    // Weights go to the device one by one; the host keeps no copy.
+    DiT load_transformer(DType dtype, Device device = kCpu) const;
+    // none: as stored (fp16 becomes fp32, whose range Gemma-2 needs).
+    Gemma2 load_text_encoder(std::optional<DType> dtype, Device device = kCpu) const;
+    Vae load_vae(VaeParts parts, DType dtype, Device device = kCpu) const;
     Tokenizer load_tokenizer() const;
 
     // One line a part of the model: file names and a fingerprint (SHA-256 over the header, length and samples of the

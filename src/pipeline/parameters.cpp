@@ -94,10 +94,17 @@ std::vector<ParameterInfo> make_table() {
     add("sampling", "no-soft-cap", Type::flag, "false",
         "Leave out the text encoder's attention score cap, as SDPA backends of other programs do.");
 
-    not_in_recipe(add("machine", "device", Type::choice, "cpu", "Where to compute.")).choices = {"cpu"};
-    add("machine", "precision", Type::choice, "fp32", "Of transformer and text encoder.").choices = {"fp32",
-                                                                                                     "bf16"};
-    add("machine", "vae-precision", Type::choice, "fp32", "Of the autoencoder.").choices = {"fp32", "bf16"};
+    not_in_recipe(
+        add("machine", "device", Type::device, "auto",
+            "Where to compute: cpu, cuda (the first NVIDIA GPU) or cuda:N. auto: the first GPU that "
+            "this build can use, without one the CPU."));
+    add("machine", "precision", Type::choice, "auto",
+        "fp32: transformer and text encoder; bf16: the transformer, while the text encoder keeps the dtype "
+        "it is stored in (bf16 in released models). auto: bf16 on a GPU, fp32 on the CPU.")
+        .choices = {"auto", "fp32", "bf16"};
+    add("machine", "vae-precision", Type::choice, "auto",
+        "Of the autoencoder. auto: bf16 on a GPU, fp32 on the CPU.")
+        .choices = {"auto", "fp32", "bf16"};
     auto& threads =
         not_in_recipe(add("machine", "threads", Type::integer, "0", "CPU threads; 0: all cores."));
     range(threads, 0, 1024);
@@ -182,6 +189,10 @@ void Settings::set(const std::string& name, const std::string& value, const std:
         case Type::choice:
             check_input(std::find(p.choices.begin(), p.choices.end(), value) != p.choices.end(), origin,
                         ": '", value, "' is not one of ", joined(p.choices, ", "));
+            break;
+        case Type::device:
+            check_input(is_device_name(value), origin, ": '", value,
+                        "' is not a device; auto, cpu, cuda or cuda:N is expected");
             break;
         case Type::text:
         case Type::file:
@@ -278,7 +289,25 @@ Request Settings::request() const {
     return r;
 }
 
-DType Settings::dtype(const std::string& name) const { return *parse_dtype(text(name)); }
+Placement Settings::placement() const {
+    Placement p{.device = find_device(text("device"))};
+    auto precision = [&](const std::string& name) {
+        std::string word = text(name);
+        if (word == "auto") return p.device == kCpu ? DType::F32 : DType::BF16;
+        return parse_dtype(word).value();
+    };
+    p.transformer = precision("precision");
+    p.vae = precision("vae-precision");
+    if (p.transformer != DType::F32) p.text = std::nullopt;
+    return p;
+}
+
+Settings Settings::with_precisions(const Placement& placement) const {
+    Settings out = *this;
+    out.set("precision", join(placement.transformer), "precision");
+    out.set("vae-precision", join(placement.vae), "vae-precision");
+    return out;
+}
 
 std::string parameter_reference() {
     std::string out =
@@ -297,6 +326,7 @@ std::string parameter_reference() {
             case Type::text: value = "text"; break;
             case Type::file: value = "path"; break;
             case Type::flag: value = "flag"; break;
+            case Type::device: value = "auto, cpu, cuda, cuda:N"; break;
             case Type::choice: value = joined(p.choices, ", "); break;
             case Type::integer:
                 value =

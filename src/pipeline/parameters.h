@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "pipeline/model_folder.h"
+#include "pipeline/placement.h"
 #include "pipeline/request.h"
 
 namespace sana {
 
-enum class ParameterType { text, integer, number, flag, choice, file };
+enum class ParameterType { text, integer, number, flag, choice, file, device };
 
 struct ParameterInfo {
     std::string name;  // --name on the command line, the key in config files and metadata
@@ -49,8 +50,11 @@ public:
     void merge_json(const std::string& json, const std::string& origin);
 
     ModelPaths model_paths() const;
-    Request request() const;  // without the picture
-    DType dtype(const std::string& name) const;
+    Request request() const;      // without the picture
+    Placement placement() const;  // InputError when the device cannot be used
+    // The same with precisions in place of "auto", as they follow from the device: what a recipe keeps, so that another
+    // device makes the same video again to its own rounding.
+    Settings with_precisions(const Placement& placement) const;
 
 private:
     std::map<std::string, std::string> values_;

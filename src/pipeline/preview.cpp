@@ -63,7 +63,8 @@ LatentPreview::LatentPreview(const Vae& vae, const VaeShape& shape) : channels_(
     size_t row = 0;
     for (int64_t clip = 0; clip < kClips; ++clip) {
         Tensor latents = smooth_latents(kSide, channels_, static_cast<uint64_t>(clip));
-        Tensor video = vae.decode(vae.denormalise(latents.to(vae.dtype()))).to(DType::F32);
+        Tensor video = vae.decode(vae.denormalise(latents.to(vae.device())).to(vae.dtype()));
+        video = video.to(DType::F32).to(kCpu);
         for (int64_t cell = 0; cell < kSide * kSide; ++cell, ++row) {
             const float* z = latents.data<float>() + cell * channels_;
             std::copy(z, z + channels_, a.begin() + static_cast<std::ptrdiff_t>(row * m));

@@ -71,6 +71,10 @@ DType Vae::dtype() const {
     return std::visit([](const auto& vae) { return vae.dtype(); }, vae_);
 }
 
+Device Vae::device() const {
+    return std::visit([](const auto& vae) { return vae.device(); }, vae_);
+}
+
 void Vae::set_tiling(VaeTiling tiling) {
     std::visit([&](auto& vae) { vae.tiling = tiling; }, vae_);
 }

@@ -33,6 +33,7 @@ public:
     Tensor normalise(const Tensor& mean) const;
     Tensor denormalise(const Tensor& latents) const;
     DType dtype() const;
+    Device device() const;
     void set_tiling(VaeTiling tiling);
 
 private:

@@ -13,11 +13,6 @@ namespace sana {
 
 namespace {
 
-void report(const Hooks& hooks, Phase phase, int64_t done, int64_t total) {
-    if (hooks.cancelled && hooks.cancelled()) throw Cancelled(join("cancelled during ", name_of(phase)));
-    if (hooks.progress) hooks.progress({phase, done, total});
-}
-
 void note(const Hooks& hooks, const std::string& text) {
     if (hooks.note) hooks.note(text);
 }
@@ -35,8 +30,15 @@ std::string_view name_of(Phase phase) {
     return "";
 }
 
-VideoPipeline::VideoPipeline(const ModelFolder& model, DType dtype, DType vae_dtype)
-    : model_(model), dtype_(dtype), vae_dtype_(vae_dtype) {}
+VideoPipeline::VideoPipeline(const ModelFolder& model, const Placement& placement)
+    : model_(model), placement_(placement) {}
+
+void VideoPipeline::report(const Hooks& hooks, Phase phase, int64_t done, int64_t total) const {
+    if (hooks.cancelled && hooks.cancelled()) throw Cancelled(join("cancelled during ", name_of(phase)));
+    if (!hooks.progress) return;
+    synchronise(placement_.device);  // what is reported as done is done: the hook reads the clock
+    hooks.progress({phase, done, total});
+}
 
 Plan VideoPipeline::plan(const Request& r, const Hooks& hooks) const {
     const SizeRules& rules = model_.size_rules;
@@ -96,16 +98,17 @@ TextFeatures VideoPipeline::encode_text(const Request& r, const Hooks& hooks) {
     if (texts.size() == 2 && texts[0].cut > 0)
         note(hooks, join("the negative prompt is too long: its last ", texts[0].cut, " tokens are not seen"));
     report(hooks, Phase::text, 1, 2);
-    Gemma2 encoder = model_.load_text_encoder(dtype_);
+    Gemma2 encoder = model_.load_text_encoder(placement_.text, placement_.device);
+    DType dtype = encoder.dtype();
     int64_t batch = static_cast<int64_t>(texts.size()), length = texts[0].max_length,
             width = model_.text.hidden;
-    TextFeatures out{zeros({batch, length, width}, dtype_), zeros({batch, length}, DType::I32)};
+    TextFeatures out{zeros({batch, length, width}, dtype), zeros({batch, length}, DType::I32)};
     for (int64_t b = 0; b < batch; ++b) {
         const PromptTokens& tokens = texts[static_cast<size_t>(b)];
         // Padding stands on the right of a causal model: the real tokens alone give the same states.
         Tensor ids = from_vector(tokens.ids, {1, static_cast<int64_t>(tokens.ids.size())});
-        Tensor states = encoder.forward(ids, {}, r.soft_cap);
-        size_t row = static_cast<size_t>(width * size_of(dtype_));
+        Tensor states = encoder.forward(ids.to(placement_.device), {}, r.soft_cap).to(kCpu);
+        size_t row = static_cast<size_t>(width * size_of(dtype));
         for (int64_t i = 0; i < length; ++i) {
             if (!tokens.kept(i)) continue;
             std::memcpy(static_cast<std::byte*>(out.states.raw()) + static_cast<size_t>(b * length + i) * row,
@@ -128,8 +131,9 @@ Tensor VideoPipeline::noise(const Request& r, const Plan& plan) const {
 Tensor VideoPipeline::encode_image(const Tensor& image, const Hooks& hooks) {
     Scope scope("image");
     report(hooks, Phase::image, 0, 1);
-    Vae vae = model_.load_vae(VaeParts::encoder, vae_dtype_);
-    Tensor latent = vae.normalise(vae.encode(image.to(vae_dtype_)).mean).to(DType::F32);
+    Vae vae = model_.load_vae(VaeParts::encoder, placement_.vae, placement_.device);
+    Tensor mean = vae.encode(image.to(placement_.vae).to(placement_.device)).mean;
+    Tensor latent = vae.normalise(mean.to(DType::F32)).to(kCpu);
     report(hooks, Phase::image, 1, 1);
     return latent;
 }
@@ -141,8 +145,10 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
     check(text.states.dim(0) == (guided ? 2 : 1), "text states of ", text.states.dim(0), " prompts");
     if (keep > 0) latents = concat({image_latent, slice(latents, 1, 1, frames - 1)}, 1);
     report(hooks, Phase::load, 0, 1);
-    DiT dit = model_.load_transformer(dtype_);
-    TextContext context = dit.prepare_text(text.states, text.mask);
+    Device device = placement_.device;
+    DiT dit = model_.load_transformer(placement_.transformer, device);
+    TextContext context = dit.prepare_text(text.states.to(device), text.mask.to(device));
+    context.positions = dit.positions(latents.shape());
     report(hooks, Phase::denoise, 0, r.steps);
 
     auto velocity = [&](const Tensor& x, double t) {
@@ -152,30 +158,34 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
         if (keep > 0) {
             for (int64_t b = 0; b < in.dim(0); ++b) times.data<float>()[b * frames] = 0;
         }
-        Tensor v = dit.forward(in, times, context).to(DType::F32);
+        Tensor v = dit.forward(in, times.to(device), context).to(DType::F32);
         return guided ? guide(v.outer_slice(0, 1), v.outer_slice(1, 1), r.guidance) : v;
     };
     DenoiseHooks steps;
     steps.cancelled = hooks.cancelled;
     steps.on_step = [&](int64_t k, int64_t n, const Tensor&, const Tensor& clean) {
-        if (hooks.progress) hooks.progress({Phase::denoise, k, n});
-        if (hooks.preview && k < n) hooks.preview(k, clean);
+        if (hooks.progress) {
+            synchronise(device);
+            hooks.progress({Phase::denoise, k, n});
+        }
+        if (hooks.preview && k < n) hooks.preview(k, clean.to(kCpu));
     };
     Sampler sampler(plan.sampler, r.steps, plan.flow_shift);
-    return sana::denoise(latents, sampler, keep, velocity, steps);
+    return sana::denoise(latents.to(device), sampler, keep, velocity, steps).to(kCpu);
 }
 
 void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling, const Hooks& hooks,
                            const std::function<void(const Tensor&)>& floats) {
     Scope scope("decode");
     // Frames at full resolution are the largest blocks of a run: keeping freed ones for reuse would double the peak, and
-    // asking the system anew costs little beside the convolutions.
+    // asking the system anew costs little beside the convolutions. Other devices keep theirs: asking costs more there, and
+    // their cache gives way when memory runs out.
     struct SmallCache {
         SmallCache() { set_cache_limit(kCpu, int64_t{512} << 20); }
         ~SmallCache() { set_cache_limit(kCpu, INT64_MAX); }
     } small_cache;
     report(hooks, Phase::load, 0, 1);
-    Vae vae = model_.load_vae(VaeParts::decoder, vae_dtype_);
+    Vae vae = model_.load_vae(VaeParts::decoder, placement_.vae, placement_.device);
     vae.set_tiling(tiling);
     report(hooks, Phase::decode, 0, latents.dim(1));
     VaeDecodeOptions options;
@@ -183,26 +193,28 @@ void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling,
     options.sink = [&](const Tensor& chunk) {
         // [1,T,H,W,3] in -1..1 -> 0..1
         Tensor frames = chunk.select(0).to(DType::F32);
-        Tensor half = full({3}, 0.5, DType::F32);
-        frames = clamp(affine(resize_and_crop(frames, output), half, half), 0, 1);
+        bool resized = frames.dim(1) != output.height || frames.dim(2) != output.width;
+        if (resized) frames = resize_and_crop(frames.to(kCpu), output);
+        Tensor half = full({3}, 0.5, DType::F32, frames.device());
+        frames = clamp(affine(frames, half, half), 0, 1).to(kCpu);
         if (floats) floats(frames);
         if (hooks.frames) hooks.frames(to_uint8(frames));
     };
-    vae.decode(vae.denormalise(latents.to(vae_dtype_)), options);
+    vae.decode(vae.denormalise(latents.to(placement_.device)).to(placement_.vae), options);
 }
 
 void VideoPipeline::generate(const Request& r, const Hooks& hooks) {
     Plan p = plan(r, hooks);
     TextFeatures text = encode_text(r, hooks);
-    release_cached(kCpu);  // the weights of one part make room for the next
+    make_room(placement_.device);
     Tensor image_latent;
     if (r.image.defined()) {
         image_latent = encode_image(from_uint8(fit_image(r.image, p.size, r.fit)), hooks);
-        release_cached(kCpu);
+        make_room(placement_.device);
     }
     Tensor latents = denoise(r, p, noise(r, p), image_latent, text, hooks);
     if (hooks.latents) hooks.latents(latents);
-    release_cached(kCpu);
+    make_room(placement_.device);
     decode(latents, p.output, r.tiling, hooks);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pipeline/model_folder.h"
+#include "pipeline/placement.h"
 #include "pipeline/request.h"
 
 namespace sana {
@@ -25,8 +26,7 @@ struct TextFeatures {
 
 class VideoPipeline {
 public:
-    // dtype: of the transformer and the text encoder; the autoencoder stays fp32 unless vae_dtype says otherwise.
-    VideoPipeline(const ModelFolder& model, DType dtype, DType vae_dtype = DType::F32);
+    explicit VideoPipeline(const ModelFolder& model, const Placement& placement = {});
 
     // Checks a request against the model; InputError says what does not fit and what would. Notes say what is adjusted.
     Plan plan(const Request& request, const Hooks& hooks = {}) const;
@@ -34,7 +34,7 @@ public:
     // The whole run.
     void generate(const Request& request, const Hooks& hooks);
 
-    // Its parts, in order.
+    // Its parts, in order. What they take and give, hooks included, is in the host's memory, whatever the device.
     TextFeatures encode_text(const Request& request, const Hooks& hooks = {});
     Tensor noise(const Request& request, const Plan& plan) const;       // [1,t,h,w,Z] fp32
     Tensor encode_image(const Tensor& image, const Hooks& hooks = {});  // [1,1,H,W,3] in -1..1 -> [1,1,h,w,Z]
@@ -45,12 +45,13 @@ public:
                 const std::function<void(const Tensor&)>& floats = {});
 
     const ModelFolder& model() const { return model_; }
-    DType dtype() const { return dtype_; }
-    DType vae_dtype() const { return vae_dtype_; }
+    const Placement& placement() const { return placement_; }
 
 private:
+    void report(const Hooks& hooks, Phase phase, int64_t done, int64_t total) const;
+
     const ModelFolder& model_;
-    DType dtype_, vae_dtype_;
+    Placement placement_;
 };
 
 // [..,3] in 0..1 -> uint8, rounded to nearest (ties to even), as the reference's picture output.

@@ -26,6 +26,13 @@ double table_sigma(double t, double shift) {
     return best;
 }
 
+namespace {
+
+// fp64 is arithmetic of the CPU; latents are small.
+Tensor in_fp64(const Tensor& x) { return x.to(kCpu).to(DType::F64); }
+
+}  // namespace
+
 Tensor LongRollout::run(const Tensor& noise, const std::vector<int64_t>& starts) const {
     std::vector<Tensor> chunks;
     for (size_t c = 0; c < starts.size(); ++c) {
@@ -33,9 +40,9 @@ Tensor LongRollout::run(const Tensor& noise, const std::vector<int64_t>& starts)
         Tensor x = slice(noise, 1, start, end - start);
         for (size_t m = 0; m < steps.size(); ++m) {
             Tensor v = velocity(x, steps[m], start, end, false);
-            Tensor clean =
-                combine({{1, x.to(DType::F64)}, {-table_sigma(steps[m], flow_shift), v.to(DType::F64)}})
-                    .to(noise.dtype());
+            Tensor clean = combine({{1, in_fp64(x)}, {-table_sigma(steps[m], flow_shift), in_fp64(v)}})
+                               .to(noise.dtype())
+                               .to(noise.device());
             if (m + 1 == steps.size()) {
                 x = clean;
             } else {

@@ -10,6 +10,7 @@
 
 #include "apps/commands.h"
 #include "core/check.h"
+#include "device.h"
 #include "io/image.h"
 #include "io/safetensors.h"
 #include "io/video.h"
@@ -56,9 +57,10 @@ std::string model() {
 }
 
 std::vector<std::string> generation(const std::string& out, std::vector<std::string> more = {}) {
-    std::vector<std::string> a = {"--quiet", "generate", "--model",   model(), "--prompt", "a red kite",
-                                  "--width", "64",       "--height",  "48",    "--frames", "5",
-                                  "--steps", "2",        "--threads", "2",     "--out",    out};
+    std::vector<std::string> a = {"--quiet",    "generate", "--model", model(),    "--prompt",
+                                  "a red kite", "--width",  "64",      "--height", "48",
+                                  "--frames",   "5",        "--steps", "2",        "--threads",
+                                  "2",          "--out",    out,       "--device", join(test_device())};
     a.insert(a.end(), more.begin(), more.end());
     return a;
 }
@@ -114,9 +116,12 @@ TEST(Cli, GenerateAndReproduceGiveTheSameBytes) {
     auto recipe = nlohmann::json::parse(*read_recipe(a));
     EXPECT_EQ(recipe["parameters"]["seed"], 7);
     EXPECT_EQ(recipe["resolved"]["frames"], 5);
+    // Not "auto": another device is to make the same video.
+    EXPECT_EQ(recipe["parameters"]["precision"], test_device() == kCpu ? "fp32" : "bf16");
+    EXPECT_FALSE(recipe["parameters"].contains("device"));
     EXPECT_EQ(recipe["model"].size(), 3u);
     std::string again = scratch() + "/again.mp4";
-    Outcome o = sana_run({"reproduce", a, "--threads", "2", "--out", again});
+    Outcome o = sana_run({"reproduce", a, "--threads", "2", "--out", again, "--device", join(test_device())});
     ASSERT_EQ(o.code, 0) << o.err;
     EXPECT_TRUE(same_bytes(again, a));
     ASSERT_EQ(sana_run(generation(b, {"--seed", "8"})).code, 0);
@@ -152,12 +157,13 @@ TEST(Cli, LatentsGoRoundByEncodeAndDecode) {
     ASSERT_EQ(sana_run(generation(video, {"--keep-latents"})).code, 0);
     ASSERT_TRUE(fs::exists(latents));
     std::string again = scratch() + "/l2.mp4";
-    Outcome o =
-        sana_run({"--quiet", "decode", latents, "--model", model(), "--out", again, "--threads", "2"});
+    Outcome o = sana_run({"--quiet", "decode", latents, "--model", model(), "--out", again, "--threads", "2",
+                          "--device", join(test_device())});
     ASSERT_EQ(o.code, 0) << o.err;
     EXPECT_TRUE(same_bytes(again, video));
     std::string encoded = scratch() + "/e.safetensors";
-    o = sana_run({"--quiet", "encode", video, "--model", model(), "--out", encoded});
+    o = sana_run(
+        {"--quiet", "encode", video, "--model", model(), "--out", encoded, "--device", join(test_device())});
     ASSERT_EQ(o.code, 0) << o.err;
     EXPECT_EQ(read_safetensors(encoded).tensors.at("latents").shape(),
               read_safetensors(latents).tensors.at("latents").shape());
@@ -255,6 +261,21 @@ TEST(Cli, BadInputIsRefusedWithOneClearMessage) {
     expect_refused({"init", "--preset", "huge", "--out", scratch() + "/m"}, {"huge", "tiny"});
     expect_refused({"init", "--out", model()}, {"holds a model already"});
     expect_refused({"convert", photo(), scratch() + "/c"}, {"photo.png"});
+}
+
+TEST(Cli, ADeviceThatCannotBeUsed) {
+    std::string out = scratch() + "/device.mp4";
+    for (const char* name : {"gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:0 ", ""})
+        expect_refused(generation(out, {"--device", name}), {"--device", "auto, cpu, cuda or cuda:N"});
+    // Whether the build, the driver or the number is what is missing, the message says so and speaks of CUDA.
+    expect_refused(generation(out, {"--device", "cuda:63"}), {"CUDA"});
+    expect_refused({"decode", "x", "--model", model(), "--device", "cuda:63"}, {"CUDA"});
+    expect_refused({"bench", "ops", "--device", "cuda:63"}, {"CUDA"});
+    expect_refused({"bench", "ops", "--device", "tpu"}, {"tpu", "cuda:N"});
+    Outcome o =
+        sana_run(generation(out, {"--device", "cpu", "--vae-precision", "bf16", "--precision", "bf16"}));
+    EXPECT_EQ(o.code, 0) << o.err;
+    EXPECT_EQ(nlohmann::json::parse(*read_recipe(out))["resolved"]["device"], "cpu");
 }
 
 // A long prompt works; its end is not seen, and a note says so.

@@ -46,10 +46,11 @@ struct Stream {
         : golden(path),
           config(original_config(nlohmann::json::parse(golden.file.metadata.at("config")))),
           dit(config) {
-        load(parameters(dit), dit_official_names(), golden.under("w."), dtype, path);
+        load(parameters(dit), dit_official_names(), golden.under("w."), dtype, path, test_device());
         Tensor states = golden.at("in.text");  // [B,1,L,C]
         states = states.reshape({states.dim(0), states.dim(2), states.dim(3)});
-        text = dit.prepare_text(states.to(dtype), golden.at("in.text_mask").to(DType::I32));
+        text = dit.prepare_text(on_test_device(states.to(dtype)),
+                                on_test_device(golden.at("in.text_mask").to(DType::I32)));
         for (const auto& c : nlohmann::json::parse(golden.file.metadata.at("calls"))) {
             calls.push_back({c.at("t"), c.at("start"), c.at("end"), c.at("save")});
         }
@@ -58,8 +59,9 @@ struct Stream {
     Tensor run(const Call& call, const Tensor& latents, DiTStream& state) {
         EXPECT_EQ(state.frames, call.start);
         state.save = call.save;
-        Tensor t = full({latents.dim(0)}, call.t, DType::F32);
-        return channels_first(dit.forward(channels_last(latents).to(dit.dtype()), t, text, {}, &state));
+        Tensor t = full({latents.dim(0)}, call.t, DType::F32, test_device());
+        Tensor x = on_test_device(channels_last(latents).to(dit.dtype()));
+        return channels_first(dit.forward(x, t, text, {}, &state)).to(kCpu);
     }
 };
 
@@ -67,7 +69,7 @@ struct Stream {
 
 TEST(DiTStreamGolden, EveryCallOfTheRollout) {
     for (const std::string& path : golden_files("long_stream")) {
-        for (DType dtype : {DType::F32, DType::F64}) {
+        for (DType dtype : exact_dtypes()) {
             Stream stream(path, dtype);
             DiTStream state;
             for (size_t i = 0; i < stream.calls.size(); ++i) {
@@ -108,7 +110,7 @@ TEST(OfficialCheckpointGolden, HoldsTheWeightsOfTheStream) {
             file.tensors, original_config(nlohmann::json::parse(golden.file.metadata.at("config"))).head_dim,
             path);
         DiT dit(config);
-        load(parameters(dit), dit_official_names(), file.tensors, std::nullopt, path);
+        load(parameters(dit), dit_official_names(), file.tensors, std::nullopt, path, test_device());
         TensorMap saved = save(parameters(dit), dit_official_names());
         for (const auto& [key, tensor] : saved) {
             ASSERT_TRUE(expected.count(key) != 0) << key;

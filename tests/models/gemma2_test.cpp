@@ -12,14 +12,14 @@ namespace {
 Gemma2 load_golden(const Golden& golden, DType dtype) {
     Gemma2 model(Gemma2Config::from_json(golden.config()));
     TensorMap weights = golden.under("w.");
-    load(parameters(model), gemma2_names(weights), weights, dtype, golden.path);
+    load(parameters(model), gemma2_names(weights), weights, dtype, golden.path, test_device());
     return model;
 }
 
 // Rows of pads are zeroed on both sides: a pad whose sliding window holds pads only may see no key at all, and what the
 // reference's finite mask makes of that (the mean over every key) reaches no real token and no cross-attention.
 Tensor real_rows(const Tensor& x, const Tensor& mask) {
-    Tensor out = x.to(DType::F64).clone();
+    Tensor out = x.to(kCpu).to(DType::F64).clone();
     for (int64_t r = 0; r < out.rows(); ++r) {
         if (mask.data<int32_t>()[r] == 0) std::fill_n(out.data<double>() + r * out.cols(), out.cols(), 0.0);
     }
@@ -31,7 +31,8 @@ void run_golden(const std::string& path, DType dtype, double bound) {
     Gemma2 model = load_golden(golden, dtype);
     Capture hidden("*in");
     Tensor mask = golden.at("in.attention_mask").to(DType::I32);
-    Tensor out = model.forward(golden.at("in.input_ids").to(DType::I32), mask);
+    Tensor ids = golden.at("in.input_ids").to(DType::I32);
+    Tensor out = model.forward(on_test_device(ids), on_test_device(mask));
     for (int64_t i = 0; i < model.config().layers; ++i) {
         std::string name = join("out.hidden", i);
         if (!golden.has(name)) continue;
@@ -49,6 +50,7 @@ TEST(Gemma2Golden, Fp32) {
 }
 
 TEST(Gemma2Golden, Fp64) {
+    SANA_CPU_ONLY(kNoFp64);
     for (const std::string& path : golden_files("gemma2")) run_golden(path, DType::F64, 2e-5);
 }
 
@@ -64,12 +66,13 @@ TEST(Gemma2, RealTokensAlone) {
         Gemma2 model = load_golden(golden, DType::F32);
         Tensor ids = golden.at("in.input_ids").to(DType::I32),
                mask = golden.at("in.attention_mask").to(DType::I32);
-        Tensor all = model.forward(ids, mask);
+        Tensor all = model.forward(on_test_device(ids), on_test_device(mask)).to(kCpu);
         for (int64_t b = 0; b < ids.dim(0); ++b) {
             int64_t length = 0;
             while (length < ids.dim(1) && mask.data<int32_t>()[b * ids.dim(1) + length] != 0) ++length;
             if (length == 0) continue;  // padded on the left
-            Tensor row = ids.outer_slice(b, 1), alone = model.forward(slice(row, 1, 0, length), Tensor());
+            Tensor row = ids.outer_slice(b, 1),
+                   alone = model.forward(on_test_device(slice(row, 1, 0, length)), Tensor());
             expect_close(alone, slice(all.outer_slice(b, 1), 1, 0, length), 1e-6, "alone");
         }
     }

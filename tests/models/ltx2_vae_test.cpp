@@ -40,23 +40,25 @@ std::string error_of(F body) {
 
 TEST(Ltx2VaeStream, PiecesOfAnySizeEqualTheWhole) {
     Ltx2Vae vae(small_config(true), VaeParts::decoder);
-    draw(parameters(vae), 1, DType::F64);
-    Tensor latents = randn_philox({2, 5, 2, 3, 8}, 2).to(DType::F64);
-    // The decoder over all frames at once defines the result.
-    CausalCache fresh;
-    Tensor whole = vae.decoder->forward(latents, &fresh);
-    ASSERT_EQ(whole.dim(1), 33);
-    for (const std::vector<int64_t>& sizes :
-         std::vector<std::vector<int64_t>>{{1, 4}, {2, 3}, {1, 1, 1, 1, 1}, {3, 1, 1}}) {
-        VaeDecodeStream stream;
-        std::vector<Tensor> parts;
-        int64_t start = 0;
-        for (int64_t n : sizes) {
-            parts.push_back(vae.decode_chunk(stream, slice(latents, 1, start, n)));
-            EXPECT_EQ(parts.back().dim(1), 8 * n - (start == 0 ? 7 : 0));
-            start += n;
+    for (DType dtype : exact_dtypes()) {
+        draw(parameters(vae), 1, dtype, test_device());
+        Tensor latents = on_test_device(randn_philox({2, 5, 2, 3, 8}, 2).to(dtype));
+        // The decoder over all frames at once defines the result.
+        CausalCache fresh;
+        Tensor whole = vae.decoder->forward(latents, &fresh);
+        ASSERT_EQ(whole.dim(1), 33);
+        for (const std::vector<int64_t>& sizes :
+             std::vector<std::vector<int64_t>>{{1, 4}, {2, 3}, {1, 1, 1, 1, 1}, {3, 1, 1}}) {
+            VaeDecodeStream stream;
+            std::vector<Tensor> parts;
+            int64_t start = 0;
+            for (int64_t n : sizes) {
+                parts.push_back(vae.decode_chunk(stream, slice(latents, 1, start, n)));
+                EXPECT_EQ(parts.back().dim(1), 8 * n - (start == 0 ? 7 : 0));
+                start += n;
+            }
+            EXPECT_LE(relative_l2(concat(parts, 1), whole), same_bound(dtype));
         }
-        EXPECT_LE(relative_l2(concat(parts, 1), whole), 1e-12);
     }
 }
 
@@ -70,26 +72,29 @@ TEST(Ltx2VaeStream, ADecoderThatIsNotCausalHasNoStream) {
 
 TEST(Ltx2VaeStream, EncoderChunksAreExact) {
     Ltx2Vae vae(small_config(true), VaeParts::encoder);
-    draw(parameters(vae), 1, DType::F64);
-    Tensor video = randn_philox({2, 17, 64, 32, 3}, 2).to(DType::F64);
-    Tensor mean = vae.encode(video).mean;
-    CausalCache fresh;
-    Tensor whole = vae.encoder->forward(video, &fresh);
-    EXPECT_LE(relative_l2(whole.cols_slice(0, 8).contiguous(), mean), 1e-12);
+    for (DType dtype : exact_dtypes()) {
+        draw(parameters(vae), 1, dtype, test_device());
+        Tensor video = on_test_device(randn_philox({2, 17, 64, 32, 3}, 2).to(dtype));
+        Tensor mean = vae.encode(video).mean;
+        CausalCache fresh;
+        Tensor whole = vae.encoder->forward(video, &fresh);
+        EXPECT_LE(relative_l2(whole.cols_slice(0, 8).contiguous(), mean), same_bound(dtype));
+    }
 }
 
 TEST(Ltx2VaeTiling, AgainstTheReference) {
     for (const std::string& path : own_golden_files("vae_tiling_ltx2")) {
         Golden golden(path);
         Ltx2Vae vae(Ltx2VaeConfig::from_json(golden.config()), VaeParts::both);
-        for (DType dtype : {DType::F32, DType::F64}) {
-            load(parameters(vae), ltx2_vae_names(VaeParts::both), golden.under("w."), dtype, path);
+        for (DType dtype : exact_dtypes()) {
+            load(parameters(vae), ltx2_vae_names(VaeParts::both), golden.under("w."), dtype, path,
+                 test_device());
             vae.tiling = {std::stoll(golden.file.metadata.at("tile")),
                           std::stoll(golden.file.metadata.at("stride"))};
-            VaeMoments moments = vae.encode(channels_last(golden.at("in.video")).to(dtype));
+            VaeMoments moments = vae.encode(on_test_device(channels_last(golden.at("in.video")).to(dtype)));
             expect_close(channels_first(moments.mean), golden.at("out.mean"), 2e-5, "out.mean");
             expect_close(channels_first(moments.logvar), golden.at("out.logvar"), 2e-5, "out.logvar");
-            Tensor video = vae.decode(channels_last(golden.at("in.latents")).to(dtype));
+            Tensor video = vae.decode(on_test_device(channels_last(golden.at("in.latents")).to(dtype)));
             expect_close(channels_first(video), golden.at("out.video"), 2e-5, "out.video");
         }
     }
@@ -98,11 +103,11 @@ TEST(Ltx2VaeTiling, AgainstTheReference) {
 // A last tile of one cell could not be padded by reflection: it goes to the tile before.
 TEST(Ltx2VaeTiling, NoTileIsTooSmallToReflect) {
     Ltx2Vae vae(small_config(false), VaeParts::decoder);
-    draw(parameters(vae), 1, DType::F32);
+    draw(parameters(vae), 1, DType::F32, test_device());
     for (int64_t stride : {64, 96}) {
         vae.tiling = {96, stride};
         for (int64_t cells : {4, 5, 6, 7}) {
-            Tensor video = vae.decode(randn_philox({1, 2, 2, cells, 8}, 2));
+            Tensor video = vae.decode(on_test_device(randn_philox({1, 2, 2, cells, 8}, 2)));
             EXPECT_EQ(video.shape(), (Shape{1, 9, 64, 32 * cells, 3})) << cells << " cells";
         }
     }
@@ -172,11 +177,12 @@ TEST(Ltx2VaeNames, EachPartLoadsFromACombinedFile) {
 
 TEST(Ltx2VaeStatistics, StayFp32AndNormalise) {
     Ltx2Vae vae(small_config(true), VaeParts::decoder);
-    draw(parameters(vae), 1, DType::BF16);
+    Device device = test_device();
+    draw(parameters(vae), 1, DType::BF16, device);
     EXPECT_EQ(vae.latents_mean.value.dtype(), DType::F32);
-    vae.latents_mean.value = full({8}, 0.25, DType::F32);
-    vae.latents_std.value = full({8}, 4, DType::F32);
-    Tensor z = full({1, 1, 2, 2, 8}, 2.25, DType::F32);
+    vae.latents_mean.value = full({8}, 0.25, DType::F32, device);
+    vae.latents_std.value = full({8}, 4, DType::F32, device);
+    Tensor z = full({1, 1, 2, 2, 8}, 2.25, DType::F32, device);
     EXPECT_EQ(max_abs_difference(vae.normalise(z), full({1, 1, 2, 2, 8}, 0.5, DType::F32)), 0.0);
     EXPECT_EQ(max_abs_difference(vae.denormalise(vae.normalise(z)), z), 0.0);
 }
@@ -227,8 +233,8 @@ TEST(Ltx2VaeConfig, UnusualSizesRun) {
             config.decoder_widths = {8, 16};
             config = parse(config.to_json());
             Ltx2Vae vae(config, VaeParts::both);
-            draw(parameters(vae), 1, DType::F32);
-            Tensor video = randn_philox({2, 5, 8, 12, 3}, 2), mean = vae.encode(video).mean;
+            draw(parameters(vae), 1, DType::F32, test_device());
+            Tensor video = on_test_device(randn_philox({2, 5, 8, 12, 3}, 2)), mean = vae.encode(video).mean;
             EXPECT_EQ(mean.shape(), (Shape{2, 3, 2, 3, 8}));
             EXPECT_EQ(vae.decode(mean).shape(), video.shape());
         }

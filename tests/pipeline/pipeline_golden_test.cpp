@@ -103,7 +103,7 @@ TEST(PipelineGolden, TextStates) {
         GTEST_SKIP() << "SANA_TOKENIZER names no folder with the real vocabulary";
     for (Case& c : cases()) {
         SCOPED_TRACE(c.folder);
-        VideoPipeline pipeline(c.model, DType::F32);
+        VideoPipeline pipeline(c.model, {.device = test_device()});
         TextFeatures text = pipeline.encode_text(c.request), expected = c.recorded(true);
         EXPECT_EQ(max_abs_difference(text.mask, expected.mask), 0.0);
         expect_close(text.states, masked(expected.states, expected.mask), 2e-5, "text states");
@@ -113,7 +113,7 @@ TEST(PipelineGolden, TextStates) {
 TEST(PipelineGolden, TextToVideo) {
     for (Case& c : cases()) {
         SCOPED_TRACE(c.folder);
-        VideoPipeline pipeline(c.model, DType::F32);
+        VideoPipeline pipeline(c.model, {.device = test_device()});
         Plan plan = pipeline.plan(c.request);
         Tensor noise = channels_last(c.golden.at("t2v.in.latents"));
         ASSERT_EQ(plan.latents, noise.shape());
@@ -134,7 +134,7 @@ TEST(PipelineGolden, WithoutGuidance) {
         SCOPED_TRACE(c.folder);
         c.model.prompt_template = {};
         c.request.guidance = 1;
-        VideoPipeline pipeline(c.model, DType::F32);
+        VideoPipeline pipeline(c.model, {.device = test_device()});
         Plan plan = pipeline.plan(c.request);
         Tensor latents = pipeline.denoise(c.request, plan, channels_last(c.golden.at("t2v.in.latents")), {},
                                           pipeline.encode_text(c.request), {});
@@ -147,7 +147,7 @@ TEST(PipelineGolden, WithoutGuidance) {
 TEST(PipelineGolden, ImageToVideo) {
     for (Case& c : cases()) {
         SCOPED_TRACE(c.folder);
-        VideoPipeline pipeline(c.model, DType::F32);
+        VideoPipeline pipeline(c.model, {.device = test_device()});
         c.request.sampler = SamplerKind::flow_euler;
         c.request.flow_shift = 8;
         Plan plan = pipeline.plan(c.request);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "device.h"
 #include "io/safetensors.h"
 #include "ops/layout.h"
 
@@ -46,17 +47,17 @@ TEST(LongRolloutGolden, AsksForWhatTheReferenceAsked) {
         EXPECT_EQ(save, expected.at("save").get<bool>());
         // The reference rounds the estimate and its mixture with noise to fp32.
         EXPECT_LE(relative_l2(channels_first(x), at("call.%02zu.in", call)), 1e-6) << "call " << call;
-        return channels_last(at("call.%02zu.out", call++));
+        return on_test_device(channels_last(at("call.%02zu.out", call++)));
     };
     rollout.fresh_noise = [&](const Tensor& x) {
         Tensor noise = permute(at("noise.%02zu", draw++), {0, 2, 3, 1});  // [frames,Z,H,W]
-        return noise.reshape(x.shape());
+        return on_test_device(noise.reshape(x.shape()));
     };
     std::vector<int64_t> starts =
         nlohmann::json::parse(file.metadata.at("chunk_index")).get<std::vector<int64_t>>();
     Tensor noise = channels_last(file.tensors.at("in.latents"));
     EXPECT_EQ(chunk_starts(noise.dim(1), std::stoll(file.metadata.at("base_chunk_frames"))), starts);
-    Tensor latents = rollout.run(noise, starts);
+    Tensor latents = rollout.run(on_test_device(noise), starts);
     EXPECT_EQ(call, calls.size());
     EXPECT_LE(relative_l2(channels_first(latents), file.tensors.at("out.latents")), 1e-6);
 }

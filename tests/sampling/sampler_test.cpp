@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "device.h"
 #include "ops/layout.h"
 #include "sampling/denoise.h"
 
@@ -21,12 +22,15 @@ std::string golden_folder() {
 
 // The velocity field of schedulers.json: v(x,t) = 0.6 sin(3x) - 0.4 x + 0.2 t/1000.
 Tensor field(const Tensor& x, double t) {
-    Tensor v = empty_like(x);
-    for (int64_t i = 0; i < x.numel(); ++i) {
-        double value = x.data<double>()[i];
-        v.data<double>()[i] = 0.6 * std::sin(3 * value) - 0.4 * value + 0.2 * t / 1000;
-    }
-    return v;
+    std::vector<double> values = to_vector<double>(x);
+    for (double& value : values) value = 0.6 * std::sin(3 * value) - 0.4 * value + 0.2 * t / 1000;
+    return from_vector(values, x.shape()).to(x.dtype()).to(x.device());
+}
+
+// Samplers run in fp32; the CPU also in fp64, as the reference did.
+std::vector<DType> dtypes() {
+    if (test_device() == kCpu) return {DType::F64, DType::F32};
+    return {DType::F32};
 }
 
 }  // namespace
@@ -43,7 +47,8 @@ TEST(SamplerGolden, EveryCaseOfSchedulersJson) {
         auto kind = parse_sampler(name.substr(0, first));
         ASSERT_TRUE(kind.has_value());
         double shift = std::stod(name.substr(first + 6, second - first - 6));
-        Sampler sampler(*kind, std::stoll(name.substr(second + 6)), shift);
+        int64_t steps = std::stoll(name.substr(second + 6));
+        Sampler sampler(*kind, steps, shift);
         auto sigmas = expected.at("sigmas").get<std::vector<double>>();
         auto timesteps = expected.at("timesteps").get<std::vector<double>>();
         ASSERT_EQ(sampler.schedule().sigmas.size(), sigmas.size());
@@ -56,11 +61,15 @@ TEST(SamplerGolden, EveryCaseOfSchedulersJson) {
         }
         auto trajectory = expected.at("trajectory").get<std::vector<std::vector<double>>>();
         int64_t n = static_cast<int64_t>(trajectory[0].size());
-        Tensor x = from_vector(trajectory[0], {n});
-        for (size_t k = 0; k + 1 < trajectory.size(); ++k) {
-            x = sampler.step(x, field(x, sampler.schedule().timesteps[k]));
-            // 2e-5 is the bound of goldens.md; the reference forms some coefficients in fp32.
-            EXPECT_LE(relative_l2(x, from_vector(trajectory[k + 1], {n})), 2e-5) << "step " << k;
+        for (DType dtype : dtypes()) {
+            Sampler run(*kind, steps, shift);
+            Tensor x = on_test_device(from_vector(trajectory[0], {n}).to(dtype));
+            for (size_t k = 0; k + 1 < trajectory.size(); ++k) {
+                x = run.step(x, field(x, run.schedule().timesteps[k]));
+                // 2e-5 is the bound of goldens.md; the reference forms some coefficients in fp32.
+                EXPECT_LE(relative_l2(x, from_vector(trajectory[k + 1], {n})), 2e-5)
+                    << "step " << k << " in " << name_of(dtype);
+            }
         }
     }
 }
@@ -85,12 +94,15 @@ TEST(Sampler, RefusesBadSettings) {
 // The first frame goes through untouched, to the bit, and the others move as they would alone.
 TEST(Denoise, KeepsTheFirstFrame) {
     for (SamplerKind kind : {SamplerKind::dpm_solver, SamplerKind::unipc, SamplerKind::flow_euler}) {
-        Tensor x = empty({1, 3, 2, 2, 1}, DType::F64);
-        for (int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] = 0.3 * static_cast<double>(i) - 1;
-        Sampler sampler(kind, 5, 8), alone(kind, 5, 8);
-        Tensor out = denoise(x, sampler, 1, field), rest = slice(x, 1, 1, 2);
-        EXPECT_EQ(max_abs_difference(slice(out, 1, 0, 1), slice(x, 1, 0, 1)), 0.0);
-        EXPECT_EQ(max_abs_difference(slice(out, 1, 1, 2), denoise(rest, alone, 0, field)), 0.0);
+        for (DType dtype : dtypes()) {
+            Tensor x = empty({1, 3, 2, 2, 1}, DType::F64);
+            for (int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] = 0.3 * static_cast<double>(i) - 1;
+            x = on_test_device(x.to(dtype));
+            Sampler sampler(kind, 5, 8), alone(kind, 5, 8);
+            Tensor out = denoise(x, sampler, 1, field), rest = slice(x, 1, 1, 2);
+            EXPECT_EQ(max_abs_difference(slice(out, 1, 0, 1), slice(x, 1, 0, 1)), 0.0);
+            EXPECT_EQ(max_abs_difference(slice(out, 1, 1, 2), denoise(rest, alone, 0, field)), 0.0);
+        }
     }
 }
 

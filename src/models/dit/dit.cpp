@@ -76,6 +76,17 @@ void DiT::check_inputs(const Tensor& latents, const Tensor& timesteps, const Tex
           config_.guidance_embeds ? "needed by" : "unknown to", " this model");
 }
 
+Grid DiT::grid_of(const Shape& latents) const {
+    const auto& p = config_.patch;
+    return {latents[1] / p[0], latents[2] / p[1], latents[3] / p[2]};
+}
+
+DiTPositions DiT::positions(const Shape& latents) const { return positions(grid_of(latents), 0); }
+
+DiTPositions DiT::positions(Grid grid, int64_t start) const {
+    return {grid, start, rope_3d(grid, config_.head_dim, 10000.0, start, device())};
+}
+
 Tensor DiT::embed_time(const Tensor& timesteps, const Tensor& guidance) const {
     auto embed = [&](const Tensor& t, const Linear& in, const Linear& out) {
         Tensor sinusoid = timestep_embedding(t.reshape({t.numel()}), kSinusoid).to(dtype());
@@ -108,16 +119,18 @@ Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextCo
                     const Tensor& guidance, DiTStream* stream) const {
     Scope scope("dit");
     check_inputs(latents, timesteps, text, guidance, stream);
-    const auto& p = config_.patch;
-    Grid grid{latents.dim(1) / p[0], latents.dim(2) / p[1], latents.dim(3) / p[2]};
+    Grid grid = grid_of(latents.shape());
+    int64_t start = stream == nullptr ? 0 : stream->frames;
+    DiTPositions known = stream == nullptr ? text.positions : stream->positions;
+    if (!(known.grid == grid) || known.start != start) known = positions(grid, start);
+    if (stream != nullptr) stream->positions = known;
 
     Tensor e = embed_time(timesteps, guidance);
     DiTConditions c;
     c.time = modulation.forward(activate(e, Activation::silu));
     c.text_mask = text.mask;
     c.grid = grid;
-    c.rope =
-        rope_3d(grid, config_.head_dim, 10000.0, stream == nullptr ? 0 : stream->frames, latents.device());
+    c.rope = known.rope;
 
     Tensor x = patch_embed.forward(patchify(latents.to(dtype()), grid));
     bool save = stream != nullptr && stream->save;

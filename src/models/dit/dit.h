@@ -27,11 +27,20 @@ struct BlockState {
     bool empty() const { return !last_frame.defined(); }
 };
 
+// The rotary tables of a grid of tokens whose first frame stands at `start`: fp64 work and a transfer, so they are kept
+// for as long as the grid stays the same.
+struct DiTPositions {
+    Grid grid{0, 0, 0};
+    int64_t start = 0;
+    Rope rope;
+};
+
 // A stream of chunks: the state of all earlier chunks and the frames they covered.
 struct DiTStream {
     std::vector<BlockState> blocks;
-    int64_t frames = 0;  // token frames in the state
-    bool save = false;   // whether the next forward() adds its chunk to the state
+    DiTPositions positions;  // of the last chunk
+    int64_t frames = 0;      // token frames in the state
+    bool save = false;       // whether the next forward() adds its chunk to the state
 };
 
 struct SelfAttention {
@@ -108,6 +117,7 @@ struct DiTBlock {
 struct TextContext {
     std::vector<Tensor> keys_values;  // a block: [B,L,2C]
     Tensor mask;                      // [B,L] int32, nonzero = keep; none: all positions
+    DiTPositions positions;           // of the clip that all steps work on (DiT::positions()), or empty
 };
 
 class DiT {
@@ -117,6 +127,9 @@ public:
     // states [B,L,caption_channels], mask [B,L] int32 or none.
     TextContext prepare_text(const Tensor& states, const Tensor& mask) const;
 
+    // For TextContext::positions: the tables of latents [B,T,H,W,Z], so that forward() need not make them anew.
+    DiTPositions positions(const Shape& latents) const;
+
     // Velocity (noise - clean) of latents [B,T,H,W,Z] at timesteps in 0..1000: [B], or [B,T'] with one for each token
     // frame (T' = T / patch). guidance [B] only for models with a guidance embedding.
     // stream: the latents are the frames after those of the stream's state; nullptr: a whole clip.
@@ -125,6 +138,7 @@ public:
 
     const DiTConfig& config() const { return config_; }
     DType dtype() const { return patch_embed.weight.value.dtype(); }
+    Device device() const { return patch_embed.weight.value.device(); }
     void visit(auto& v) {
         v("patch_embed", patch_embed);
         v("time_in", time_in);
@@ -147,6 +161,8 @@ public:
     Parameter head_modulation;  // [2,C]: shift, scale
 
 private:
+    Grid grid_of(const Shape& latents) const;
+    DiTPositions positions(Grid grid, int64_t start) const;
     Tensor patchify(const Tensor& latents, Grid grid) const;
     Tensor unpatchify(const Tensor& tokens, Grid grid) const;
     Tensor embed_time(const Tensor& timesteps, const Tensor& guidance) const;

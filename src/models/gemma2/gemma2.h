@@ -67,6 +67,7 @@ public:
     Tensor forward(const Tensor& ids, const Tensor& mask, bool soft_cap = true) const;
 
     const Gemma2Config& config() const { return config_; }
+    DType dtype() const { return embed_tokens.value.dtype(); }
     void visit(auto& v) {
         v("embed_tokens.weight", embed_tokens);
         v("layers", layers);

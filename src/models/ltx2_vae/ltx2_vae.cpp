@@ -197,8 +197,10 @@ Tensor Ltx2Vae::normalise(const Tensor& mean) const {
         s[i] = 1 / s[i];
         m[i] *= -s[i];
     }
-    Shape shape{config_.latent_channels};
-    return affine(mean, from_vector(s, shape).to(mean.dtype()), from_vector(m, shape).to(mean.dtype()));
+    auto vector = [&](const std::vector<double>& values) {
+        return from_vector(values, {config_.latent_channels}).to(mean.dtype()).to(mean.device());
+    };
+    return affine(mean, vector(s), vector(m));
 }
 
 Tensor Ltx2Vae::denormalise(const Tensor& latents) const {

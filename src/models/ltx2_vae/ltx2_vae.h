@@ -83,7 +83,8 @@ public:
     Tensor denormalise(const Tensor& latents) const;
 
     const Ltx2VaeConfig& config() const { return config_; }
-    DType dtype() const { return (encoder ? encoder->conv_in : decoder->conv_in).conv.weight.value.dtype(); }
+    DType dtype() const { return weight().dtype(); }
+    Device device() const { return weight().device(); }
     VaeTiling tiling;  // off by default
 
     void visit(auto& v) {
@@ -98,6 +99,7 @@ public:
     std::optional<Ltx2Decoder> decoder;
 
 private:
+    const Tensor& weight() const { return (encoder ? encoder->conv_in : decoder->conv_in).conv.weight.value; }
     Tensor encode_moments(const Tensor& video) const;
     void check_latents(const Tensor& latents) const;
     // The whole clip in chunks as far as the decoder is causal.

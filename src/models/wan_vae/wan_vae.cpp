@@ -83,7 +83,7 @@ WanVae::WanVae(const WanVaeConfig& config, VaeParts parts) : config_(config) {
     }
 }
 
-DType WanVae::dtype() const { return (quant_conv ? *quant_conv : *post_quant_conv).weight.value.dtype(); }
+const Tensor& WanVae::weight() const { return (quant_conv ? *quant_conv : *post_quant_conv).weight.value; }
 
 Tensor WanVae::encode_moments(const Tensor& video) const {
     CausalCache cache;
@@ -175,24 +175,25 @@ Tensor WanVae::decode(const Tensor& latents, const VaeDecodeOptions& options) co
 
 namespace {
 
-Tensor channel_vector(const std::vector<double>& values, DType dtype, bool inverse) {
-    std::vector<double> out = values;
-    for (double& value : out) value = inverse ? 1 / value : value;
-    return from_vector(out, {static_cast<int64_t>(out.size())}).to(dtype);
+// A factor or summand a channel, of the dtype and on the device of what it meets.
+Tensor channel_vector(const std::vector<double>& values, const Tensor& meets) {
+    return from_vector(values, {static_cast<int64_t>(values.size())}).to(meets.dtype()).to(meets.device());
 }
 
 }  // namespace
 
 Tensor WanVae::normalise(const Tensor& mean) const {
-    std::vector<double> shift = config_.latents_mean;
-    for (size_t i = 0; i < shift.size(); ++i) shift[i] = -shift[i] / config_.latents_std[i];
-    return affine(mean, channel_vector(config_.latents_std, mean.dtype(), true),
-                  channel_vector(shift, mean.dtype(), false));
+    std::vector<double> scale = config_.latents_std, shift = config_.latents_mean;
+    for (size_t i = 0; i < shift.size(); ++i) {
+        shift[i] = -shift[i] / scale[i];
+        scale[i] = 1 / scale[i];
+    }
+    return affine(mean, channel_vector(scale, mean), channel_vector(shift, mean));
 }
 
 Tensor WanVae::denormalise(const Tensor& latents) const {
-    return affine(latents, channel_vector(config_.latents_std, latents.dtype(), false),
-                  channel_vector(config_.latents_mean, latents.dtype(), false));
+    return affine(latents, channel_vector(config_.latents_std, latents),
+                  channel_vector(config_.latents_mean, latents));
 }
 
 }  // namespace sana

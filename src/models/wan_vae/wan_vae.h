@@ -78,7 +78,8 @@ public:
     Tensor denormalise(const Tensor& latents) const;  // z * std + mean
 
     const WanVaeConfig& config() const { return config_; }
-    DType dtype() const;
+    DType dtype() const { return weight().dtype(); }
+    Device device() const { return weight().device(); }
     VaeTiling tiling;  // off by default
 
     void visit(auto& v) {
@@ -93,6 +94,7 @@ public:
     std::optional<Linear> quant_conv, post_quant_conv;
 
 private:
+    const Tensor& weight() const;  // one of them, for what all share
     Tensor encode_moments(const Tensor& video) const;
     void check_latents(const Tensor& latents) const;
     // Not clamped: clamping comes after the blending of tiles.
