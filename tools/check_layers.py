@@ -17,8 +17,9 @@ ALLOWED = {
     "io": {"core"},
     "models": {"core", "ops", "nn", "text"},
     "sampling": {"core", "ops"},
+    "train": {"core", "ops", "nn", "text", "io", "models"},
     "pipeline": {"core", "ops", "nn", "text", "io", "models", "sampling"},
-    "apps": {"core", "ops", "nn", "text", "io", "models", "sampling", "pipeline", "bench"},
+    "apps": {"core", "ops", "nn", "text", "io", "models", "sampling", "pipeline", "train", "bench"},
 }
 # Words that a layer must not know.
 FORBIDDEN = {
