@@ -1,4 +1,4 @@
-// conv3d: oneDNN for fp32 where the build has it, else one matrix product a kernel tap over gathered rows.
+// conv3d: oneDNN for fp32 and bf16 where the build has it, else one matrix product a kernel tap over gathered rows.
 #include "ops/conv.h"
 
 #include <cstring>

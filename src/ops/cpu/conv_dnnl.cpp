@@ -19,6 +19,9 @@ memory::data_type data_type(DType dtype) {
     return dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
 }
 
+// What oneDNN computes with for operands of a dtype: bf16 is widened on processors where it cannot multiply bf16.
+DType working_dtype(DType dtype) { return dnnl_has_bf16() ? dtype : DType::F32; }
+
 struct Prepared {
     dnnl::convolution_forward::primitive_desc desc;
     dnnl::convolution_forward convolution;
@@ -43,7 +46,7 @@ memory::dims video_dims(const Tensor& x) { return {x.dim(0), x.dim(4), x.dim(1),
 
 Prepared prepare(const Conv3dArgs& args, const Tensor& x, const std::array<int64_t, 3>& before,
                  const std::array<int64_t, 3>& after, bool residual) {
-    const Tensor& w = args.weight;
+    Tensor w = args.weight.to(x.dtype());
     memory::data_type type = data_type(x.dtype());
     memory::dims weight_dims{w.dim(0), w.dim(4), w.dim(1), w.dim(2), w.dim(3)};
     memory::desc x_desc(video_dims(x), type, memory::format_tag::ndhwc);
@@ -82,10 +85,13 @@ Prepared prepare(const Conv3dArgs& args, const Tensor& x, const std::array<int64
 
 bool conv3d_uses_dnnl(DType dtype) { return dtype == DType::F32 || dtype == DType::BF16; }
 
-void conv3d_dnnl(const Conv3dArgs& args, const Tensor& x, const std::array<int64_t, 3>& before,
+void conv3d_dnnl(const Conv3dArgs& args, const Tensor& input, const std::array<int64_t, 3>& before,
                  const std::array<int64_t, 3>& after) {
+    DType dtype = working_dtype(input.dtype());
+    Tensor x = input.to(dtype), bias = args.bias.defined() ? args.bias.to(dtype) : Tensor();
+    Tensor y = dtype == args.y.dtype() ? args.y : empty(args.y.shape(), dtype);
     bool residual = args.options.residual.defined();
-    if (residual) copy(args.options.residual, args.y);
+    if (residual) copy(args.options.residual, y);
     Key key{args.weight.byte_offset(), args.bias.defined() ? 1 : 0, residual ? 1 : 0,
             static_cast<int64_t>(x.dtype())};
     for (int64_t dim : x.shape()) key.push_back(dim);
@@ -101,12 +107,13 @@ void conv3d_dnnl(const Conv3dArgs& args, const Tensor& x, const std::array<int64
         auto wrap = [](const memory::desc& desc, void* data) { return memory(desc, dnnl_engine(), data); };
         std::unordered_map<int, memory> arguments{{DNNL_ARG_SRC, wrap(ready.desc.src_desc(), x.raw())},
                                                   {DNNL_ARG_WEIGHTS, ready.weights},
-                                                  {DNNL_ARG_DST, wrap(ready.desc.dst_desc(), args.y.raw())}};
+                                                  {DNNL_ARG_DST, wrap(ready.desc.dst_desc(), y.raw())}};
         if (args.bias.defined()) {
-            arguments.emplace(DNNL_ARG_BIAS, wrap(ready.desc.bias_desc(), args.bias.raw()));
+            arguments.emplace(DNNL_ARG_BIAS, wrap(ready.desc.bias_desc(), bias.raw()));
         }
         ready.convolution.execute(dnnl_stream(), arguments);
         dnnl_stream().wait();
+        if (dtype != args.y.dtype()) copy(y, args.y);
     } catch (const dnnl::error& error) {
         fail("oneDNN convolution of ", x, " with ", args.weight, ": ", error.what());
     }

@@ -17,6 +17,15 @@ inline dnnl::stream& dnnl_stream() {
     return stream;
 }
 
+// Whether oneDNN multiplies bf16 on this processor: it does so from AVX-512 on.
+inline bool dnnl_has_bf16() {
+    static const bool has = [] {
+        constexpr unsigned kNeeded = static_cast<unsigned>(dnnl::cpu_isa::avx512_core);
+        return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kNeeded) == kNeeded;
+    }();
+    return has;
+}
+
 // oneDNN keeps created primitives in a cache of its own, so asking again for the same descriptors is cheap.
 template <class Matmul>
 void run_primitive(const dnnl::memory::desc& a, const dnnl::memory::desc& b, const dnnl::memory::desc& c,

@@ -40,16 +40,6 @@ void blocked_gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, cons
     });
 }
 
-#ifndef SANA_ONEDNN
-std::vector<float> widened(const bf16* x, int64_t rows, int64_t cols, int64_t stride) {
-    std::vector<float> out(static_cast<size_t>(rows * cols));
-    parallel_for(rows, cols, [&](int64_t r) {
-        for (int64_t i = 0; i < cols; ++i) out[static_cast<size_t>(r * cols + i)] = x[r * stride + i];
-    });
-    return out;
-}
-#endif
-
 }  // namespace
 
 template <>
@@ -71,10 +61,36 @@ void gemm<float>(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, c
 #endif
 }
 
+namespace {
+
+// rows x cols of x as fp32, dense.
+void widen(const bf16* x, int64_t rows, int64_t cols, int64_t stride, float* out) {
+    parallel_for(rows, cols, [&](int64_t r) {
+        for (int64_t i = 0; i < cols; ++i) out[r * cols + i] = x[r * stride + i];
+    });
+}
+
+// For processors without products of bf16: widened operands in the fp32 product, a chunk of rows at a time.
+void widened_gemm(int64_t m, int64_t n, int64_t k, const bf16* a, int64_t lda, const bf16* b, int64_t ldb,
+                  float* c, int64_t ldc, bool accumulate) {
+    constexpr int64_t kRows = 2048;
+    Tensor wide_a = empty({std::min(m, kRows), k}, DType::F32), wide_b = empty({n, k}, DType::F32);
+    widen(b, n, k, ldb, wide_b.data<float>());
+    for (int64_t first = 0; first < m; first += kRows) {
+        int64_t rows = std::min(kRows, m - first);
+        widen(a + first * lda, rows, k, lda, wide_a.data<float>());
+        gemm<float>(rows, n, k, wide_a.data<float>(), k, wide_b.data<float>(), k, c + first * ldc, ldc,
+                    accumulate);
+    }
+}
+
+}  // namespace
+
 void gemm_bf16(int64_t m, int64_t n, int64_t k, const bf16* a, int64_t lda, const bf16* b, int64_t ldb,
                float* c, int64_t ldc, bool accumulate) {
     if (m == 0 || n == 0) return;
 #ifdef SANA_ONEDNN
+    if (!dnnl_has_bf16()) return widened_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
     using dnnl::memory;
     memory::desc a_desc({m, k}, memory::data_type::bf16, {lda, 1});
     memory::desc b_desc({k, n}, memory::data_type::bf16, {1, ldb});
@@ -87,8 +103,7 @@ void gemm_bf16(int64_t m, int64_t n, int64_t k, const bf16* a, int64_t lda, cons
     }
     run_primitive<dnnl::matmul>(a_desc, b_desc, c_desc, attributes, a, b, c);
 #else
-    std::vector<float> wide_a = widened(a, m, k, lda), wide_b = widened(b, n, k, ldb);
-    blocked_gemm(m, n, k, wide_a.data(), k, wide_b.data(), k, c, ldc, accumulate);
+    widened_gemm(m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 #endif
 }
 
