@@ -1,10 +1,12 @@
-// Values at the edges: what overflows, what is empty, what must not be hidden; parts that must agree with the whole.
+// Values at the edges: what overflows, what is empty, what must not be hidden; parts that must agree with the whole. On the
+// device of the tests (device.h).
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
 #include "bench/case.h"
+#include "device.h"
 #include "ops/attention.h"
 #include "ops/conv.h"
 #include "ops/layout.h"
@@ -22,11 +24,18 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 Tensor vector_of(const std::vector<float>& values) {
-    return from_vector(values, {static_cast<int64_t>(values.size())});
+    return on_test_device(from_vector(values, {static_cast<int64_t>(values.size())}));
 }
 
 Tensor normal(Generator& g, const Shape& shape, DType dtype = DType::F32) {
-    return g.normal(shape).value.to(dtype);
+    return on_test_device(g.normal(shape).value.to(dtype));
+}
+
+// The same with other values at [first, first + count).
+Tensor spoiled(const Tensor& x, float value, int64_t first = 0, int64_t count = 1) {
+    std::vector<float> values = to_vector<float>(x);
+    std::fill_n(values.begin() + first, count, value);
+    return on_test_device(from_vector(values, x.shape()).to(x.dtype()));
 }
 
 int64_t count_nan(const Tensor& x) {
@@ -36,17 +45,18 @@ int64_t count_nan(const Tensor& x) {
 }
 
 TEST(OpEdges, ActivationsFarFromZero) {
-    Tensor x = vector_of({-1e30f, -100, -88, 0, 88, 100, 1e30f, kInfinity, kNan});
+    std::vector<float> values{-1e30f, -100, -88, 0, 88, 100, 1e30f, kInfinity, kNan};
+    Tensor x = vector_of(values);
     for (Activation a : {Activation::silu, Activation::gelu_tanh}) {
         std::vector<float> y = to_vector<float>(activate(x, a));
         for (size_t i : {0, 1, 2, 3}) EXPECT_LE(std::abs(y[i]), 1e-35f) << i;
-        for (size_t i : {4, 5, 6, 7}) EXPECT_EQ(y[i], x.data<float>()[i]) << i;
+        for (size_t i : {4, 5, 6, 7}) EXPECT_EQ(y[i], values[i]) << i;
         EXPECT_TRUE(std::isnan(y[8]));
     }
 }
 
 TEST(OpEdges, HalfOverflowsToInfinityNotToGarbage) {
-    Tensor x = full({20}, 60000, DType::F16);
+    Tensor x = on_test_device(full({20}, 60000, DType::F16));
     for (double v : to_vector<double>(add(x, x))) EXPECT_EQ(v, INFINITY);
 }
 
@@ -54,11 +64,8 @@ TEST(OpEdges, HalfOverflowsToInfinityNotToGarbage) {
 TEST(OpEdges, NanIsNotHidden) {
     Generator g;
     for (DType dtype : {DType::F32, DType::BF16, DType::F16, DType::F64}) {
-        auto poisoned = [&](const Shape& shape) {
-            Tensor x = normal(g, shape, DType::F32);
-            x.data<float>()[0] = kNan;
-            return x.to(dtype);
-        };
+        if (dtype == DType::F64 && test_device() != kCpu) continue;  // only the CPU computes in fp64
+        auto poisoned = [&](const Shape& shape) { return spoiled(normal(g, shape, dtype), kNan); };
         auto clean = [&](const Shape& shape) { return normal(g, shape, dtype); };
         for (Activation a : {Activation::relu, Activation::silu, Activation::gelu_tanh}) {
             EXPECT_EQ(count_nan(activate(poisoned({40}), a)), 1)
@@ -86,19 +93,28 @@ TEST(OpEdges, NanIsNotHidden) {
         o.heads = 2;
         o.q_norm = clean({16});
         o.k_norm = clean({16});
-        o.rope = rope_3d({1, 2, 3}, 8, 10000, 0, kCpu);
+        o.rope = rope_3d({1, 2, 3}, 8, 10000, 0, test_device());
         EXPECT_EQ(count_nan(linear_attention(poisoned({1, 6, 16}), clean({1, 6, 16}), clean({1, 6, 16}), o)),
                   16);
         EXPECT_EQ(count_nan(linear_attention(clean({1, 6, 16}), poisoned({1, 6, 16}), clean({1, 6, 16}), o)),
                   96);
+        // The width of released models, for which there are kernels of their own.
+        o.q_norm = clean({224});
+        o.k_norm = clean({224});
+        o.rope = rope_3d({1, 7, 6}, 112, 10000, 0, test_device());
+        Shape wide{1, 42, 224};
+        EXPECT_EQ(count_nan(linear_attention(poisoned(wide), clean(wide), clean(wide), o)), 224);
+        EXPECT_EQ(count_nan(linear_attention(clean(wide), poisoned(wide), clean(wide), o)), 42 * 224);
+        EXPECT_EQ(count_nan(linear_attention(clean(wide), clean(wide), poisoned(wide), o)), 42);
     }
 }
 
 // All elements equal: no variance, so only the shift is left. The sum of 511 of them is not exact in fp32.
 TEST(OpEdges, LayerNormOfConstants) {
-    Tensor shift = full({1, 1, 511}, 0.25, DType::F32), scale = zeros({1, 1, 511}, DType::F32);
+    Tensor shift = full({1, 1, 511}, 0.25, DType::F32, test_device()),
+           scale = zeros({1, 1, 511}, DType::F32, test_device());
     for (double value : {0.0, 0.1, -3.3, 1234.567, 98765.4, 1e9 / 3, -1e15 / 7}) {
-        Tensor y = layer_norm_modulate(full({1, 2, 511}, value, DType::F32), shift, scale);
+        Tensor y = layer_norm_modulate(full({1, 2, 511}, value, DType::F32, test_device()), shift, scale);
         EXPECT_LE(max_abs_difference(y, full({1, 2, 511}, 0.25, DType::F32)),
                   std::abs(value) < 1e5 ? 1e-3 : 1)
             << value;
@@ -109,12 +125,10 @@ TEST(OpEdges, LayerNormOfConstants) {
 TEST(OpEdges, HiddenKeysAreNotRead) {
     Generator g;
     Tensor q = normal(g, {1, 7, 8}), k = normal(g, {1, 9, 8}), v = normal(g, {1, 9, 8});
-    Tensor mask = full({1, 9}, 1, DType::I32);
-    mask.data<int32_t>()[4] = 0;
+    Tensor mask = on_test_device(from_vector(std::vector<int32_t>{1, 1, 1, 1, 0, 1, 1, 1, 1}, {1, 9}));
     Tensor expected = attention(q, k, v, mask, {.heads = 2, .kv_heads = 2});
     for (float bad : {kNan, kInfinity, -kInfinity, 3e38f}) {
-        Tensor k_bad = k.clone();
-        for (int64_t d = 0; d < 8; ++d) k_bad.data<float>()[4 * 8 + d] = bad;
+        Tensor k_bad = spoiled(k, bad, 4 * 8, 8);
         EXPECT_EQ(max_abs_difference(attention(q, k_bad, v, mask, {.heads = 2, .kv_heads = 2}), expected), 0)
             << bad;
     }
@@ -123,7 +137,7 @@ TEST(OpEdges, HiddenKeysAreNotRead) {
 TEST(OpEdges, EmptyMaskGivesZero) {
     Generator g;
     Tensor y = attention(normal(g, {2, 5, 8}), normal(g, {2, 6, 8}), normal(g, {2, 6, 8}),
-                         zeros({2, 6}, DType::I32), {.heads = 2, .kv_heads = 2});
+                         zeros({2, 6}, DType::I32, test_device()), {.heads = 2, .kv_heads = 2});
     for (double v : to_vector<double>(y)) EXPECT_EQ(v, 0);
 }
 
@@ -143,11 +157,11 @@ TEST(OpEdges, LinearAttentionInBlocks) {
     };
     LinearState first, both, whole;
     LinearAttentionOptions all = o, one = o, two = o;
-    all.rope = rope_3d(grid, width, 10000, 0, kCpu);
+    all.rope = rope_3d(grid, width, 10000, 0, test_device());
     all.total = &whole;
-    one.rope = rope_3d(front, width, 10000, 0, kCpu);
+    one.rope = rope_3d(front, width, 10000, 0, test_device());
     one.total = &first;
-    two.rope = rope_3d(back, width, 10000, front.t, kCpu);
+    two.rope = rope_3d(back, width, 10000, front.t, test_device());
     two.past = &first;
     two.total = &both;
     Tensor expected = linear_attention(q, k, v, all);
@@ -176,7 +190,7 @@ TEST(OpEdges, ChangedWeightsAreSeen) {
 }
 
 TEST(OpEdges, SlicesAreViewsWhereTheyCanBe) {
-    Tensor x = zeros({1, 4, 5, 6}, DType::F32);
+    Tensor x = zeros({1, 4, 5, 6}, DType::F32, test_device());
     EXPECT_EQ(slice(x, 1, 1, 2).storage(), x.storage());
     EXPECT_EQ(slice(x, 3, 1, 2).storage(), x.storage());
     EXPECT_NE(slice(x, 2, 1, 2).storage(), x.storage());

@@ -98,14 +98,6 @@ __device__ __forceinline__ void multiply_keys(Scores<S>& scores, uint32_t q, uin
     }
 }
 
-// Two weights as the sum of a rounded pair and the pair of what rounding left out.
-template <class T>
-__device__ __forceinline__ void split(float x, float y, uint32_t& high, uint32_t& low) {
-    high = pack<T>(x, y);
-    float2 rounded = unpack<T>(high);
-    low = pack<T>(x - rounded.x, y - rounded.y);
-}
-
 template <class T, class S>
 __device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& weights, uint32_t v) {
 #pragma unroll

@@ -11,6 +11,7 @@ const Kernels cuda_kernels{
     .rms_norm = cuda::rms_norm,
     .rotate_half = cuda::rotate_half,
     .attention = cuda::attention,
+    .linear_attention = cuda::linear_attention,
     .conv3d = cuda::conv3d,
     .depthwise_glu = cuda::depthwise_glu,
     .temporal_conv = cuda::temporal_conv,

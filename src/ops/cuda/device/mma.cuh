@@ -21,6 +21,12 @@ __device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool t
 }
 // Waits for all of this thread's copies.
 __device__ __forceinline__ void copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// Ends a group of copies; waits for all groups but the `Pending` last ones.
+__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int Pending>
+__device__ __forceinline__ void copy_wait_but() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
 
 // Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and gets of each its row g, columns c, c + 1.
 __device__ __forceinline__ void load_matrices(uint32_t (&out)[4], uint32_t address) {
@@ -35,6 +41,13 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&out)[4], uin
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                  : "r"(address)
                  : "memory");
+}
+
+// An 8 x 8 matrix in registers (of row g columns c, c + 1) transposed.
+__device__ __forceinline__ uint32_t transposed(uint32_t matrix) {
+    uint32_t out;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(matrix));
+    return out;
 }
 
 template <class T>
@@ -75,6 +88,14 @@ __device__ __forceinline__ float2 unpack(uint32_t pair) {
         memcpy(&halves, &pair, 4);
         return __half22float2(halves);
     }
+}
+
+// Two floats as the sum of a rounded pair and the pair of what rounding left out.
+template <class T>
+__device__ __forceinline__ void split(float x, float y, uint32_t& high, uint32_t& low) {
+    high = pack<T>(x, y);
+    float2 rounded = unpack<T>(high);
+    low = pack<T>(x - rounded.x, y - rounded.y);
 }
 
 // 2^x to 2 units in the last place of fp32.

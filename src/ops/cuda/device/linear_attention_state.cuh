@@ -1,0 +1,175 @@
+// The state of linear attention on tensor cores: a block has one range of tokens and kHeads heads, a warp 16 channels of k~ by
+// all of v. k and v pass through shared memory; a warp turns its 16 channels of 16 tokens into features in registers and
+// transposes them there: nothing is computed twice. Bytes: k and v once, the rope tables once for kHeads heads (from L2).
+// FLOPs 2*B*N*C*D a term.
+#pragma once
+
+#include "ops/cuda/device/linear_attention_mma.cuh"
+
+namespace sana::cuda {
+
+template <int Width, int Heads, int Tile, int Stages>
+struct StateShape {
+    static constexpr int kWidth = Width, kHeads = Heads, kTile = Tile, kStages = Stages;
+    static constexpr int kSlabs = Width / 16, kThreads = Heads * kSlabs * 32;
+    static constexpr int kColumns = Heads * Width, kPitch = (kColumns + 8) * 2;  // bytes of a row of k or v
+    static constexpr int kAngles = Width / 2,
+                         kAnglePitch = (kAngles + 4) * 4;                      // bytes of a row of cos or sin
+    static constexpr int kRows = Tile * kPitch, kTables = Tile * kAnglePitch;  // bytes of one tensor's tile
+    static constexpr int kStage = 2 * kRows + 2 * kTables, kBytes = Stages * kStage;
+    static_assert(Width % 16 == 0 && Tile == 32 && kThreads <= 1024);
+};
+
+template <class T, class S>
+struct StateTile {
+    const LinearAttentionProblem<T>& p;
+    const T *k, *v;  // the sample's first token, the block's first head
+    int heads;       // that exist
+    int end;         // of the range
+
+    __device__ __forceinline__ void copy(int first, uint32_t stage) const {
+        constexpr int kVectors = S::kColumns / 8, kQuads = S::kAngles / 4;
+        for (int item = threadIdx.x; item < S::kTile * kVectors; item += S::kThreads) {
+            int row = item / kVectors, vector = item % kVectors, token = first + row;
+            bool there = token < end && vector * 8 < heads * S::kWidth;
+            int64_t from = there ? token : 0;
+            uint32_t to = stage + row * S::kPitch + vector * 16;
+            int column = there ? vector * 8 : 0;
+            copy_async(to, k + from * p.k_stride + column, there);
+            copy_async(to + S::kRows, v + from * p.v_stride + column, there);
+        }
+        for (int item = threadIdx.x; item < S::kTile * kQuads; item += S::kThreads) {
+            int row = item / kQuads, quad = item % kQuads, token = first + row;
+            bool there = token < end;
+            int64_t from = (there ? static_cast<int64_t>(token) : 0) * S::kAngles + quad * 4;
+            uint32_t to = stage + 2 * S::kRows + row * S::kAnglePitch + quad * 16;
+            copy_async(to, p.cos + from, there);
+            copy_async(to + S::kTables, p.sin + from, there);
+        }
+        copy_commit();
+    }
+};
+
+__device__ __forceinline__ float shared_float(uint32_t address) {
+    float x;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
+    return x;
+}
+
+template <class T, class S, int Terms>
+__global__ void __launch_bounds__(S::kThreads, 1)
+    state_mma_kernel(const __grid_constant__ LinearAttentionProblem<T> p, TokenRanges ranges) {
+    extern __shared__ __align__(16) uint8_t shared[];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
+    int groups = (p.heads + S::kHeads - 1) / S::kHeads;
+    int sample = static_cast<int>(blockIdx.x) / groups,
+        first_head = static_cast<int>(blockIdx.x) % groups * S::kHeads;
+    int slab = warp % S::kSlabs, head = first_head + warp / S::kSlabs;
+    bool exists = head < p.heads;
+    int start = static_cast<int>(blockIdx.y) * ranges.length, end = min(p.tokens, start + ranges.length);
+    int64_t row = static_cast<int64_t>(sample) * p.tokens;
+    StateTile<T, S> tile{p, p.k + row * p.k_stride + first_head * S::kWidth,
+                         p.v + row * p.v_stride + first_head * S::kWidth,
+                         min(S::kHeads, p.heads - first_head), end};
+    uint32_t stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+
+    // This lane's channels of the slab: 2c, 2c + 1, 2c + 8, 2c + 9.
+    float weight[4] = {};
+    float largest = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        int channel = head * S::kWidth + slab * 16 + i / 2 * 8 + 2 * c + i % 2;
+        if (exists) weight[i] = to_float(p.k_weight[channel]);
+        largest = fmaxf(largest, fabsf(weight[i]));
+    }
+    // A feature is at most sqrt(C) times its weight.
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+    float scale = scale_to_range(largest * sqrtf(static_cast<float>(p.channels())));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) weight[i] *= scale;
+
+    float sums[S::kWidth / 8][4] = {}, k_sum[4] = {};
+    auto row_scale = [&](int first) {
+        int token = first + lane;
+        return token < end ? p.k_scales[row + token] : 0.0f;
+    };
+    float next_scale = row_scale(start);
+#pragma unroll
+    for (int s = 0; s < S::kStages - 1; ++s) {
+        tile.copy(start + s * S::kTile, stages + s * S::kStage);
+    }
+    uint32_t column = (warp / S::kSlabs * S::kWidth + slab * 16) * 2;
+    uint32_t k_lane = lane % 16 * S::kPitch + lane / 16 * 16 + column;
+    uint32_t v_lane = S::kRows + lane % 16 * S::kPitch + lane / 16 * 16 + warp / S::kSlabs * S::kWidth * 2;
+    uint32_t angle_lane = 2 * S::kRows + g * S::kAnglePitch + (slab * 8 + c) * 4;
+    int current = 0;
+#pragma unroll 1
+    for (int first = start; first < end; first += S::kTile) {
+        float scales = next_scale;
+        next_scale = row_scale(first + S::kTile);
+        copy_wait_but<S::kStages - 2>();
+        __syncthreads();  // the tile is there for all, and all are done with the one that is overwritten now
+        uint32_t stage = stages + current * S::kStage;
+        int ahead = current == 0 ? S::kStages - 1 : current - 1;
+        tile.copy(first + (S::kStages - 1) * S::kTile, stages + ahead * S::kStage);
+#pragma unroll
+        for (int step = 0; step < S::kTile / 16; ++step) {
+            uint32_t k[4], a[Terms][4];
+            load_matrices(k, stage + k_lane + step * 16 * S::kPitch);
+#pragma unroll
+            for (int m = 0; m < 4; ++m) {  // tokens g + 8 (m % 2), channels 2c + 8 (m / 2)
+                float r = __shfl_sync(0xffffffffu, scales, step * 16 + m % 2 * 8 + g);
+                uint32_t at = stage + angle_lane + (step * 16 + m % 2 * 8) * S::kAnglePitch + m / 2 * 16;
+                float2 x = unpack<T>(k[m]);
+                x.x = relu(x.x * r * weight[m / 2 * 2]);
+                x.y = relu(x.y * r * weight[m / 2 * 2 + 1]);
+                k_sum[m / 2 * 2] += x.x;
+                k_sum[m / 2 * 2 + 1] += x.y;
+                x = rotated(x.x, x.y, shared_float(at), shared_float(at + S::kTables));
+                uint32_t terms[Terms];
+                split_terms<T, Terms>(x, terms);
+#pragma unroll
+                for (int t = 0; t < Terms; ++t) a[t][m % 2 * 2 + m / 2] = transposed(terms[t]);
+            }
+#pragma unroll
+            for (int n = 0; n < S::kWidth / 16; ++n) {
+                uint32_t b[4];
+                load_matrices_transposed(b, stage + v_lane + step * 16 * S::kPitch + n * 32);
+#pragma unroll
+                for (int t = 0; t < Terms; ++t) {
+                    mma<T>(sums[2 * n], a[t], b[0], b[1]);
+                    mma<T>(sums[2 * n + 1], a[t], b[2], b[3]);
+                }
+            }
+        }
+        current = current + 1 == S::kStages ? 0 : current + 1;
+    }
+    copy_wait();
+    if (!exists) return;
+
+    float unscale = 1 / scale;
+    int64_t slot = (static_cast<int64_t>(blockIdx.y) * p.samples + sample) * p.heads + head;
+    // [k~ channel][v channel]; reduce turns it over.
+    float* kv = ranges.kv + (slot * S::kWidth + slab * 16 + g) * S::kWidth + 2 * c;
+#pragma unroll
+    for (int n = 0; n < S::kWidth / 8; ++n) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float2 pair{sums[n][2 * half] * unscale, sums[n][2 * half + 1] * unscale};
+            *reinterpret_cast<float2*>(kv + half * 8 * S::kWidth + n * 8) = pair;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int offset = 4; offset < 32; offset *= 2) {
+            k_sum[i] += __shfl_xor_sync(0xffffffffu, k_sum[i], offset);
+        }
+        if (g == 0) {
+            ranges.k_sum[slot * S::kWidth + slab * 16 + i / 2 * 8 + 2 * c + i % 2] = k_sum[i] * unscale;
+        }
+    }
+}
+
+}  // namespace sana::cuda

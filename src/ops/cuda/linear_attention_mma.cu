@@ -1,0 +1,225 @@
+// Linear attention on tensor cores: steps 2 to 4 of device/linear_attention.cuh for 16-bit storage.
+// Precision: one rounding, that of y, is what a result may show. v is exact in its type; k~ goes into its product as two
+// terms of that type (three when the state is a result). kv and q~ are scaled by powers of two, by row and by head, into the
+// range of fp16 and rounded to its 11 bits, which is an eighth of the rounding of a bf16 result; for fp16 results both have
+// two terms. Sums and normalisers are fp32.
+#include "ops/cuda/device/linear_attention_apply.cuh"
+#include "ops/cuda/device/linear_attention_state.cuh"
+
+namespace sana::cuda {
+
+namespace {
+
+constexpr int kReduceRows = 16, kReduceThreads = 256;
+
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
+    return x;
+}
+
+// A block: 16 channels of v (blockIdx.x) of head blockIdx.y.
+template <class T, int Width, int Terms>
+__global__ void __launch_bounds__(kReduceThreads)
+    reduce_mma_kernel(const __grid_constant__ LinearAttentionProblem<T> p, TokenRanges ranges,
+                      HeadState<Width, Terms>* states, HeadFactors<Width>* factors) {
+    __shared__ float tile[kReduceRows][Width + 1];
+    int heads = static_cast<int>(gridDim.y), head = static_cast<int>(blockIdx.y),
+        first = static_cast<int>(blockIdx.x) * kReduceRows, lane = threadIdx.x % 32;
+    for (int item = threadIdx.x; item < Width * kReduceRows; item += kReduceThreads) {
+        int j = item / kReduceRows, i = item % kReduceRows;
+        float sum = 0;
+#pragma unroll 4
+        for (int r = 0; r < ranges.count; ++r) {
+            sum += ranges.kv[((static_cast<int64_t>(r) * heads + head) * Width + j) * Width + first + i];
+        }
+        tile[i][j] = sum;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x / 32; i < kReduceRows; i += kReduceThreads / 32) {
+        int64_t at = (static_cast<int64_t>(head) * Width + first + i) * Width;
+        float values[(Width + 31) / 32], largest = 0;
+#pragma unroll
+        for (int n = 0; n < (Width + 31) / 32; ++n) {
+            int j = n * 32 + lane;
+            if (j >= Width) continue;
+            values[n] = tile[i][j];
+            if (p.past_kv != nullptr) values[n] += p.past_kv[at + j];
+            p.kv[at + j] = values[n];
+            largest = fmaxf(largest, fabsf(values[n]));
+        }
+        float scale = scale_to_range(warp_max(largest));
+        if (lane == 0) factors[head].columns[first + i] = 1 / scale;
+#pragma unroll
+        for (int n = 0; n < (Width + 31) / 32; ++n) {
+            int j = n * 32 + lane;
+            if (j >= Width) continue;
+            float rest = values[n] * scale;
+#pragma unroll
+            for (int t = 0; t < Terms; ++t) {
+                f16_t term = from_float<f16_t>(rest);
+                states[head].kv[t][first + i][j] = term;
+                rest -= to_float(term);
+            }
+        }
+    }
+    if (blockIdx.x != 0 || threadIdx.x >= 32) return;
+    const T* weight = p.q_weight + head % p.heads * Width;
+    float largest = 0;
+    for (int j = lane; j < Width; j += 32) largest = fmaxf(largest, fabsf(to_float(weight[j])));
+    float scale = scale_to_range(warp_max(largest) * sqrtf(static_cast<float>(p.channels())));
+    if (lane == 0) factors[head].eps = p.eps * scale;
+    for (int pair = lane; pair < Width / 2; pair += 32) {
+        float sums[2];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            int64_t at = static_cast<int64_t>(head) * Width + 2 * pair + e;
+            sums[e] = 0;
+            for (int r = 0; r < ranges.count; ++r) {
+                sums[e] += ranges.k_sum[static_cast<int64_t>(r) * heads * Width + at];
+            }
+            if (p.past_k_sum != nullptr) sums[e] += p.past_k_sum[at];
+            p.k_sum[at] = sums[e];
+        }
+        factors[head].pairs[pair] = {to_float(weight[2 * pair]) * scale,
+                                     to_float(weight[2 * pair + 1]) * scale, sums[0], sums[1]};
+    }
+}
+
+struct Card {
+    int processors = 0, shared = 0;  // shared memory that a block may have
+
+    explicit Card(Device device) {
+        CHECK_CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device.index));
+        CHECK_CUDA(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index));
+    }
+
+    // Into how many parts, at most `limit`, to divide `tasks` equal pieces of work, so that the last round of blocks is
+    // nearly as full as the others.
+    int parts(int64_t tasks, int limit) const {
+        int best = 1;
+        double best_share = 0;
+        for (int n = 1; n <= limit; ++n) {
+            int64_t blocks = tasks * n, rounds = (blocks + processors - 1) / processors;
+            double share = static_cast<double>(blocks) / static_cast<double>(rounds * processors);
+            if (share > best_share + 0.1) {  // parts have a cost of their own
+                best = n;
+                best_share = share;
+            }
+        }
+        return best;
+    }
+};
+
+template <class Kernel>
+void allow_shared(Kernel kernel, int bytes) {
+    CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+}
+
+template <class S, int Terms, class T>
+void launch_state(const LinearAttentionProblem<T>& p, const TokenRanges& ranges, Device device) {
+    auto kernel = state_mma_kernel<T, S, Terms>;
+    cudaStream_t stream = stream_of(device);
+    allow_shared(kernel, S::kBytes);
+    int groups = p.samples * ((p.heads + S::kHeads - 1) / S::kHeads);
+    kernel<<<dim3(static_cast<unsigned>(groups), static_cast<unsigned>(ranges.count)), S::kThreads, S::kBytes,
+             stream>>>(p, ranges);
+    check_launch("linear_attention state_mma_kernel", device);
+}
+
+template <class S, class T>
+void launch_apply(const LinearAttentionProblem<T>& p, const HeadState<S::kWidth, S::kTerms>* states,
+                  const HeadFactors<S::kWidth>* factors, const Card& card, Device device) {
+    auto kernel = apply_mma_kernel<T, S>;
+    cudaStream_t stream = stream_of(device);
+    allow_shared(kernel, S::kBytes);
+    int64_t tiles = (p.tokens + S::kRows - 1) / S::kRows;
+    int groups = card.parts(tiles * p.samples, std::min(p.heads, 8)), share = (p.heads + groups - 1) / groups;
+    groups = (p.heads + share - 1) / share;
+    kernel<<<dim3(static_cast<unsigned>(tiles * groups), static_cast<unsigned>(p.samples)), S::kThreads,
+             S::kBytes, stream>>>(p, states, factors, groups, share);
+    check_launch("linear_attention apply_mma_kernel", device);
+}
+
+template <int Width, int Heads, class T>
+bool run(const LinearAttentionProblem<T>& p, bool exact_state, Device device) {
+    constexpr int kTerms = std::is_same_v<T, f16_t> ? 2 : 1;
+    // Every card has 99 KiB of shared memory a block; wide heads use what Hopper has.
+    constexpr bool kWide = Width > 64;
+    using Shallow = StateShape<Width, Heads, 32, kWide ? 2 : 3>;
+    using Deep = std::conditional_t<kWide, StateShape<Width, Heads, 32, 4>, Shallow>;
+    using State = HeadState<Width, kTerms>;
+    using Factors = HeadFactors<Width>;
+    static_assert(sizeof(State) % 16 == 0 && sizeof(Factors) % 16 == 0);
+    using Small = ApplyShape<Width, kTerms, 4, 2>;
+    using Large =
+        std::conditional_t<kWide, ApplyShape<Width, kTerms, kTerms == 1 ? 12 : 8, kTerms == 1 ? 3 : 2>,
+                           Small>;
+    Card card(device);
+    if (card.shared < Small::kBytes) return false;  // two terms of wide heads
+    cudaStream_t stream = stream_of(device);
+    int64_t heads = int64_t{p.samples} * p.heads;
+    int groups = p.samples * ((p.heads + Heads - 1) / Heads), tiles = (p.tokens + 31) / 32;
+    int count = card.parts(groups, std::clamp(tiles / 8, 1, 256));
+    int length = (tiles + count - 1) / count * 32;
+    count = (p.tokens + length - 1) / length;
+
+    Tensor kv = empty({count, heads, Width, Width}, DType::F32, device);
+    Tensor k_sum = empty({count, heads, Width}, DType::F32, device);
+    Tensor rounded = empty({heads * static_cast<int64_t>(sizeof(State))}, DType::U8, device);
+    Tensor factors = empty({heads * static_cast<int64_t>(sizeof(Factors))}, DType::U8, device);
+    auto* states = static_cast<State*>(rounded.raw());
+    auto* head_factors = static_cast<Factors*>(factors.raw());
+    TokenRanges ranges{count, length, pointer<float>(kv), pointer<float>(k_sum)};
+
+    auto state = [&]<class S>() {
+        // fp16 has bits enough in two terms.
+        if constexpr (std::is_same_v<T, bf16_t>) {
+            if (exact_state) return launch_state<S, 3>(p, ranges, device);
+        }
+        launch_state<S, 2>(p, ranges, device);
+    };
+    if (card.shared >= Deep::kBytes) {
+        state.template operator()<Deep>();
+    } else {
+        state.template operator()<Shallow>();
+    }
+    reduce_mma_kernel<T, Width, kTerms>
+        <<<dim3(Width / kReduceRows, static_cast<unsigned>(heads)), kReduceThreads, 0, stream>>>(
+            p, ranges, states, head_factors);
+    check_launch("linear_attention reduce_mma_kernel", device);
+    if (card.shared >= Large::kBytes) {
+        launch_apply<Large>(p, states, head_factors, card, device);
+    } else {
+        launch_apply<Small>(p, states, head_factors, card, device);
+    }
+    return true;
+}
+
+template <class T>
+bool rows_fit(const T* x, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(x) % 16 == 0 && stride % 8 == 0;
+}
+
+}  // namespace
+
+template <class T>
+bool linear_attention_by_mma(const LinearAttentionProblem<T>& p, bool exact_state, Device device) {
+    bool fits = p.tokens > 0 && rows_fit(p.q, p.q_stride) && rows_fit(p.k, p.k_stride) &&
+                rows_fit(p.v, p.v_stride) && rows_fit<T>(p.y, p.y_stride) &&
+                reinterpret_cast<uintptr_t>(p.cos) % 16 == 0 &&
+                reinterpret_cast<uintptr_t>(p.sin) % 16 == 0 && p.samples * p.heads < 65536;
+    if (!fits) return false;
+    // Heads a block: eight warps or more.
+    switch (p.width) {
+        case 16: return run<16, 8>(p, exact_state, device);
+        case 32: return run<32, 4>(p, exact_state, device);
+        case 112: return run<112, 2>(p, exact_state, device);
+        default: return false;
+    }
+}
+
+template bool linear_attention_by_mma(const LinearAttentionProblem<bf16_t>&, bool, Device);
+template bool linear_attention_by_mma(const LinearAttentionProblem<f16_t>&, bool, Device);
+
+}  // namespace sana::cuda
