@@ -1,43 +1,33 @@
 #include "core/random.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <random>
 
+#include "core/cuda/device.h"
 #include "core/parallel.h"
 
 namespace sana {
 
-std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> key) {
-    for (int round = 0; round < 10; ++round) {
-        uint64_t a = uint64_t{0xD2511F53u} * c[0], b = uint64_t{0xCD9E8D57u} * c[2];
-        c = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ key[0], static_cast<uint32_t>(b),
-             static_cast<uint32_t>(a >> 32) ^ c[3] ^ key[1], static_cast<uint32_t>(a)};
-        key[0] += 0x9E3779B9u;
-        key[1] += 0xBB67AE85u;
-    }
-    return c;
-}
-
-Tensor randn_philox(const Shape& shape, uint64_t seed, uint64_t stream) {
-    Tensor out = empty(shape, DType::F32);
+Tensor normal_philox(const Shape& shape, const NormalSource& source, Device device) {
+    Tensor out = empty(shape, DType::F32, device);
     float* values = out.data<float>();
     int64_t n = out.numel();
-    parallel_for((n + 3) / 4, 400, [&](int64_t block) {
-        uint64_t index = static_cast<uint64_t>(block);
-        auto bits = philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                            static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)},
-                           {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-        for (int64_t pair = 0; pair < 2; ++pair) {
-            double v0 = (bits[static_cast<size_t>(2 * pair)] + 0.5) * 0x1p-32;
-            double v1 = (bits[static_cast<size_t>(2 * pair + 1)] + 0.5) * 0x1p-32;
-            double radius = std::sqrt(-2 * std::log(v0)), angle = 2 * std::numbers::pi * v1;
-            int64_t i = 4 * block + 2 * pair;
-            if (i < n) values[i] = static_cast<float>(radius * std::cos(angle));
-            if (i + 1 < n) values[i + 1] = static_cast<float>(radius * std::sin(angle));
-        }
+    if (device.type == DeviceType::cuda) {
+        cuda::fill_normal(device.index, values, n, source);
+        return out;
+    }
+    parallel_for((n + 3) / 4, 200, [&](int64_t block) {
+        std::array<float, 4> four = normal_block(source, static_cast<uint64_t>(block));
+        for (int64_t i = 4 * block; i < std::min(4 * block + 4, n); ++i)
+            values[i] = four[static_cast<size_t>(i % 4)];
     });
     return out;
+}
+
+Tensor randn_philox(const Shape& shape, uint64_t seed, uint64_t stream, Device device) {
+    return normal_philox(shape, {.seed = seed, .stream = stream}, device);
 }
 
 namespace {

@@ -11,16 +11,11 @@ thread_local std::vector<std::string> names;
 thread_local Capture* active_capture = nullptr;
 thread_local ScopeTimes* active_times = nullptr;
 
-double now() {
-    using namespace std::chrono;
-    return duration<double>(steady_clock::now().time_since_epoch()).count();
-}
-
 }  // namespace
 
 Scope::Scope(std::string_view name) {
     names.emplace_back(name);
-    if (active_times != nullptr) start_ = now();
+    if (active_times != nullptr) start_ = active_times->now();
 }
 
 Scope::Scope(std::string_view name, int64_t index) : Scope(join(name, '.', index)) {}
@@ -29,7 +24,7 @@ Scope::~Scope() {
     if (active_times != nullptr && start_ > 0) {
         ScopeTimes::Entry& entry = active_times->entries[path()];
         entry.calls += 1;
-        entry.seconds += now() - start_;
+        entry.seconds += active_times->now() - start_;
     }
     names.pop_back();
 }
@@ -58,7 +53,13 @@ Capture::Capture(std::string glob) : glob_(std::move(glob)), previous_(active_ca
 
 Capture::~Capture() { active_capture = previous_; }
 
-ScopeTimes::ScopeTimes() : previous_(active_times) { active_times = this; }
+ScopeTimes::ScopeTimes(Device device) : device_(device), previous_(active_times) { active_times = this; }
+
+double ScopeTimes::now() const {
+    using namespace std::chrono;
+    synchronise(device_);
+    return duration<double>(steady_clock::now().time_since_epoch()).count();
+}
 
 ScopeTimes::~ScopeTimes() { active_times = previous_; }
 

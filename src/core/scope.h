@@ -45,14 +45,15 @@ private:
     Capture* previous_;
 };
 
-// While alive on this thread, sums wall time by scope path; entries are inclusive of nested scopes.
+// While alive on this thread, sums wall time by scope path; entries are inclusive of nested scopes. With a device that
+// works while the host goes on, every scope waits for it at both ends, so that what a scope queued counts as its own.
 class ScopeTimes {
 public:
     struct Entry {
         int64_t calls = 0;
         double seconds = 0;
     };
-    ScopeTimes();
+    explicit ScopeTimes(Device device = kCpu);
     ~ScopeTimes();
     ScopeTimes(const ScopeTimes&) = delete;
     ScopeTimes& operator=(const ScopeTimes&) = delete;
@@ -60,6 +61,9 @@ public:
     std::map<std::string, Entry> entries;
 
 private:
+    friend class Scope;
+    double now() const;
+    Device device_;
     ScopeTimes* previous_;
 };
 

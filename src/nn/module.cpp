@@ -27,12 +27,9 @@ void draw(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dt
         }
         uint64_t stream = 0xcbf29ce484222325u;  // FNV-1a of the name
         for (unsigned char c : named.name) stream = (stream ^ c) * 0x100000001b3u;
-        Tensor noise = randn_philox(p.shape, seed, stream);
-        float* values = noise.data<float>();
-        for (int64_t i = 0; i < noise.numel(); ++i) {
-            values[i] = static_cast<float>(p.init.mean + p.init.std * static_cast<double>(values[i]));
-        }
-        p.value = noise.to(type).to(device).named(named.name);
+        p.value = normal_philox(p.shape, {seed, stream, p.init.mean, p.init.std}, device)
+                      .to(type)
+                      .named(named.name);
     }
 }
 

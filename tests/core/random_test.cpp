@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numbers>
 
 #include "core/parallel.h"
+#include "device.h"
 
 using namespace sana;
 
@@ -40,6 +42,31 @@ TEST(Random, PhiloxNoiseIsNormalAndIndependentOfThreads) {
     EXPECT_NEAR(squares / n, 1, 0.02);
     EXPECT_NEAR(fourth / n, 3, 0.15);
     EXPECT_NEAR(product / n, 0, 0.015);  // streams are uncorrelated
+}
+
+TEST(Random, NoiseIsWhatItsDefinitionSays) {
+    // The definition in long double. One unit in the last place of fp32 is allowed where a value lies at a tie.
+    for (uint64_t block = 0; block < 100000; ++block) {
+        auto bits = philox({static_cast<uint32_t>(block), 0, 9, 0}, {5, 0});
+        auto values = normal_block({.seed = 5, .stream = 9}, block);
+        for (size_t pair = 0; pair < 4; pair += 2) {
+            long double v0 = (bits[pair] + 0.5L) * 0x1p-32L, v1 = (bits[pair + 1] + 0.5L) * 0x1p-32L;
+            long double radius = std::sqrt(-2 * std::log(v0)),
+                        angle = 2 * std::numbers::pi_v<long double> * v1;
+            for (size_t i = 0; i < 2; ++i) {
+                float expected = static_cast<float>(radius * (i == 0 ? std::cos(angle) : std::sin(angle)));
+                ASSERT_NEAR(values[pair + i], expected, 1.2e-7 * std::abs(expected)) << block;
+            }
+        }
+    }
+}
+
+TEST(Random, NoiseOfEveryDeviceHasTheSameBits) {
+    Device device = test_device();
+    NormalSource source{.seed = 11, .stream = uint64_t{1} << 40, .mean = 0.5, .std = 3};
+    Tensor host = normal_philox({1000, 101}, source), there = normal_philox({1000, 101}, source, device);
+    EXPECT_EQ(max_abs_difference(host, there.to(kCpu)), 0.0);
+    EXPECT_NEAR(max_abs_difference(host, full({1000, 101}, 0.5, DType::F32)), 3 * 4.5, 3.0);
 }
 
 TEST(Random, PrefixDoesNotDependOnTheLength) {

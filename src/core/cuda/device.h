@@ -7,6 +7,7 @@
 
 #include "core/device.h"
 #include "core/dtype.h"
+#include "core/philox.h"
 
 namespace sana::cuda {
 
@@ -42,6 +43,9 @@ void copy_rows(const Rows& from, const Rows& to, int64_t row_bytes, int64_t rows
 // Rows of floating elements from one dtype to another, on one device; one rounding to nearest.
 void convert_rows(const Rows& from, DType from_dtype, const Rows& to, DType to_dtype, int64_t cols,
                   int64_t rows);
+
+// n normal deviates of a source (core/random.h).
+void fill_normal(int device, float* to, int64_t n, const NormalSource& source);
 
 void synchronise(int device);
 

@@ -19,6 +19,7 @@ void release(int, void*) { none(); }
 void fill(int, void*, int, int64_t) { none(); }
 void copy_rows(const Rows&, const Rows&, int64_t, int64_t) { none(); }
 void convert_rows(const Rows&, DType, const Rows&, DType, int64_t, int64_t) { none(); }
+void fill_normal(int, float*, int64_t, const NormalSource&) { none(); }
 void synchronise(int) { none(); }
 
 }  // namespace sana::cuda
