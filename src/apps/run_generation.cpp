@@ -47,7 +47,7 @@ void run_generation(const Settings& settings, const Common& common) {
     VideoPipeline pipeline(model, placement);
     Request request = settings.request();
     if (settings.given("image")) request.image = read_image(settings.text("image"));
-    Plan plan = pipeline.plan(request, hooks);
+    Plan plan = pipeline.plan(request);  // what it adjusts is said when the run begins
 
     std::string out = settings.text("out"),
                 recipe = make_recipe(settings.with_precisions(placement), plan, pipeline);

@@ -40,9 +40,29 @@ void VideoPipeline::report(const Hooks& hooks, Phase phase, int64_t done, int64_
     hooks.progress({phase, done, total});
 }
 
+namespace {
+
+// Texts far beyond what the model reads (300 tokens) are taken for a mistake: a file pasted in place of a prompt.
+constexpr size_t kMostPromptBytes = 20000;
+
+void check_prompts(const Request& r) {
+    check_input(!clean_prompt(r.prompt, r.keep_case).empty(),
+                "the prompt is empty; say what the video shows with --prompt");
+    auto check_length = [](const char* name, const std::string& text) {
+        check_input(text.size() <= kMostPromptBytes, "the ", name, " has ", text.size(),
+                    " characters; at most ", kMostPromptBytes,
+                    " are taken, of which the model reads the first 300 tokens");
+    };
+    check_length("prompt", r.prompt);
+    check_length("negative prompt", r.negative_prompt);
+}
+
+}  // namespace
+
 Plan VideoPipeline::plan(const Request& r, const Hooks& hooks) const {
     const SizeRules& rules = model_.size_rules;
     Plan plan;
+    check_prompts(r);
     check_input(r.size.width >= 1 && r.size.height >= 1 && r.size.width <= 16384 && r.size.height <= 16384,
                 "size ", r.size.width, " x ", r.size.height, " is out of range; 1 .. 16384 a side");
     plan.output = plan.size = r.size;
@@ -81,8 +101,6 @@ Plan VideoPipeline::plan(const Request& r, const Hooks& hooks) const {
 TextFeatures VideoPipeline::encode_text(const Request& r, const Hooks& hooks) {
     Scope scope("text");
     std::string prompt = clean_prompt(r.prompt, r.keep_case) + motion_suffix(r.motion_score);
-    check_input(!clean_prompt(r.prompt, r.keep_case).empty(),
-                "the prompt is empty; say what the video shows with --prompt");
     report(hooks, Phase::text, 0, 2);
     Tokenizer tokenizer = model_.load_tokenizer();
     check_input(tokenizer.size() <= model_.text.vocabulary, "the tokenizer has ", tokenizer.size(),

@@ -278,13 +278,19 @@ TEST(Cli, ADeviceThatCannotBeUsed) {
     EXPECT_EQ(nlohmann::json::parse(*read_recipe(out))["resolved"]["device"], "cpu");
 }
 
-// A long prompt works; its end is not seen, and a note says so.
+// A long prompt works; its end is not seen, and a note says so, once. A whole file in its place is refused.
 TEST(Cli, LongPrompts) {
-    std::vector<std::string> a = generation(scratch() + "/long.mp4", {"--prompt", std::string(100000, 'a')});
+    std::vector<std::string> a = generation(scratch() + "/long.mp4", {"--prompt", std::string(20000, 'a')});
     a.erase(a.begin());
     Outcome o = sana_run(a);
     EXPECT_EQ(o.code, 0) << o.err;
-    EXPECT_NE(o.err.find("too long"), std::string::npos);
+    size_t at = o.err.find("too long");
+    ASSERT_NE(at, std::string::npos);
+    EXPECT_EQ(o.err.find("too long", at + 1), std::string::npos);
+    for (const char* name : {"--prompt", "--negative-prompt"}) {
+        expect_refused(generation(scratch() + "/file.mp4", {name, std::string(100000, 'a')}),
+                       {"100000", "20000"});
+    }
 }
 
 // All mismatches at once, with the nearest names.
