@@ -1,0 +1,37 @@
+// The parts of looking at a video: regions of colour, the shape that covers a region, the motion of the background.
+#pragma once
+
+#include "train/world/world.h"
+
+namespace sana::world {
+
+// The palette's colour that a pixel shows.
+Color color_at(const uint8_t* rgb);
+
+// A connected region of one frame that is not background.
+struct Region {
+    Color color{};
+    std::vector<int32_t> pixels;  // row * width + column
+    double x = 0, y = 0;          // its centre of mass, pixels
+};
+
+// Regions of at least min_area pixels, the largest first. labels: the colour of every pixel.
+std::vector<Region> regions(const std::vector<uint8_t>& labels, int64_t height, int64_t width,
+                            Color background, int64_t min_area);
+
+// How well a shape covers a region, at an angle, when both have the same area and centre of mass: intersection over
+// union.
+double overlap(const Region& region, int64_t width, Shape shape, double angle);
+
+// The centre that a shape with this centre of mass, area and angle has; radius from the area.
+Pose pose_of(const Region& region, Shape shape, double angle);
+
+// Movement and pattern of what is behind the things.
+struct Backdrop {
+    Motion camera{};
+    Texture pattern{};
+};
+Backdrop look_at_backdrop(const Tensor& frames, const std::vector<std::vector<uint8_t>>& labels,
+                          Color background);
+
+}  // namespace sana::world

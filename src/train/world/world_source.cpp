@@ -1,0 +1,57 @@
+#include "train/world/world_source.h"
+
+#include "core/hash.h"
+
+namespace sana::world {
+
+namespace {
+
+// Raised when the same seed and index no longer give the same pixels or captions.
+constexpr int kEdition = 1;
+
+}  // namespace
+
+WorldSource::WorldSource(WorldSourceOptions options) : options_(std::move(options)) {
+    check_input(options_.batch >= 1 && !options_.buckets.empty() && options_.wordings >= 1,
+                "a source of drawn clips needs a batch size, a bucket and a wording, each at least 1");
+    for (const Bucket& bucket : options_.buckets) make_scene(0, 0, bucket, options_.fps, options_.split);
+}
+
+Scene WorldSource::scene(int64_t index, const Bucket& bucket) const {
+    return make_scene(options_.seed, index, bucket, options_.fps, options_.split);
+}
+
+Batch WorldSource::batch(int64_t position) const {
+    Batch batch;
+    Draws draws(options_.seed, hash_of(join("bucket ", position)));
+    batch.bucket = draws.of(options_.buckets);
+    for (int64_t i = 0; i < options_.batch; ++i) {
+        Sample s;
+        s.index = position * options_.batch + i;
+        s.id = join("drawn clip ", s.index, " of seed ", static_cast<int64_t>(options_.seed));
+        s.fps = options_.fps;
+        s.hash = sha256_hex(join("world ", int64_t{kEdition}, ' ', static_cast<int64_t>(options_.seed), ' ',
+                                 s.index, ' ', options_.split == Split::held_out, ' ', options_.fps));
+        Scene scene = this->scene(s.index, batch.bucket);
+        for (int n = 0; n < options_.wordings; ++n)
+            s.captions.push_back(make_caption(scene, n, {.wording = options_.split}).text);
+        s.caption = s.captions[static_cast<size_t>(draws.below(options_.wordings))];
+        batch.samples.push_back(std::move(s));
+    }
+    return batch;
+}
+
+Tensor WorldSource::video(const Sample& sample, const Bucket& bucket) const {
+    return render(scene(sample.index, bucket), bucket);
+}
+
+std::string WorldSource::fingerprint() const {
+    std::string text =
+        join("world edition ", int64_t{kEdition}, ", seed ", static_cast<int64_t>(options_.seed), ", ",
+             options_.split == Split::held_out ? "held out" : "training", ", batch ", options_.batch, ", ",
+             options_.fps, " fps, ", int64_t{options_.wordings}, " wordings, buckets");
+    for (const Bucket& b : options_.buckets) text += join(' ', b.frames, 'x', b.height, 'x', b.width);
+    return text;
+}
+
+}  // namespace sana::world

@@ -1,0 +1,32 @@
+// The procedural world as a source for training: clips are drawn when they are asked for, no files, no end.
+#pragma once
+
+#include "train/source.h"
+#include "train/world/caption.h"
+
+namespace sana::world {
+
+struct WorldSourceOptions {
+    uint64_t seed = 0;
+    std::vector<Bucket> buckets = {{33, 96, 160}};  // each batch takes one of them, in turn by chance
+    int64_t batch = 8;
+    double fps = 16;
+    Split split = Split::training;  // held-out: combinations and wordings that training never sees
+    int wordings = 4;               // captions a clip
+};
+
+class WorldSource : public Source {
+public:
+    explicit WorldSource(WorldSourceOptions options);
+    int64_t batches_per_epoch() const override { return 0; }
+    Batch batch(int64_t position) const override;
+    Tensor video(const Sample& sample, const Bucket& bucket) const override;
+    std::string fingerprint() const override;
+
+    Scene scene(int64_t index, const Bucket& bucket) const;
+
+private:
+    WorldSourceOptions options_;
+};
+
+}  // namespace sana::world

@@ -1,0 +1,325 @@
+// The procedural world, its wordings, and the judge of what a video shows.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/parallel.h"
+#include "train/world/judge.h"
+#include "train/world/wording.h"
+#include "train/world/world_source.h"
+
+namespace sana::world {
+namespace {
+
+const Bucket kBucket{33, 96, 160};
+
+bool same(const Tensor& a, const Tensor& b) {
+    return a.shape() == b.shape() &&
+           std::equal(a.data<uint8_t>(), a.data<uint8_t>() + a.numel(), b.data<uint8_t>());
+}
+
+Motion motion_shown(const Scene& scene) {
+    return scene.camera.motion == Motion::still ? scene.objects[0].motion : scene.camera.motion;
+}
+
+TEST(World, AClipIsAFunctionOfSeedAndIndex) {
+    Scene scene = make_scene(3, 5, kBucket, 16, Split::training);
+    Tensor clip = render(scene, kBucket);
+    EXPECT_TRUE(same(clip, render(make_scene(3, 5, kBucket, 16, Split::training), kBucket)));
+    EXPECT_FALSE(same(clip, render(make_scene(3, 6, kBucket, 16, Split::training), kBucket)));
+    EXPECT_FALSE(same(clip, render(make_scene(4, 5, kBucket, 16, Split::training), kBucket)));
+    EXPECT_FALSE(same(clip, render(make_scene(3, 5, kBucket, 16, Split::held_out), kBucket)));
+}
+
+TEST(World, EveryChoiceComesUp) {
+    std::set<Shape> shapes;
+    std::set<Color> colors, backgrounds;
+    std::set<Texture> textures, patterns;
+    std::set<Motion> motions;
+    std::set<size_t> counts;
+    for (int64_t i = 0; i < 800; ++i) {
+        Scene s = make_scene(1, i, kBucket, 16, Split::training);
+        shapes.insert(s.objects[0].shape);
+        colors.insert(s.objects[0].color);
+        textures.insert(s.objects[0].texture);
+        backgrounds.insert(s.background);
+        patterns.insert(s.pattern);
+        motions.insert(motion_shown(s));
+        counts.insert(s.objects.size());
+    }
+    EXPECT_EQ(shapes.size(), kShapes);
+    EXPECT_EQ(colors.size(), kColors);
+    EXPECT_EQ(backgrounds.size(), kColors);
+    EXPECT_EQ(textures.size(), kTextures);
+    EXPECT_EQ(patterns.size(), kTextures);
+    EXPECT_EQ(motions.size(), kMotions);
+    EXPECT_EQ(counts, (std::set<size_t>{1, 2}));
+}
+
+TEST(World, HeldOutCombinationsStayOutOfTraining) {
+    for (int64_t i = 0; i < 300; ++i) {
+        Scene training = make_scene(2, i, kBucket, 16, Split::training);
+        for (const Object& o : training.objects)
+            EXPECT_FALSE(
+                held_out(o.shape, o.color,
+                         training.camera.motion == Motion::still ? o.motion : training.camera.motion));
+        Scene held = make_scene(2, i, kBucket, 16, Split::held_out);
+        EXPECT_TRUE(held_out(held.objects[0].shape, held.objects[0].color, motion_shown(held)));
+    }
+}
+
+TEST(World, ObjectsStayInsideAndApartAtEveryShape) {
+    for (const Bucket& bucket :
+         {Bucket{33, 96, 160}, Bucket{65, 160, 96}, Bucket{49, 97, 97}, Bucket{2, 31, 61}}) {
+        for (int64_t i = 0; i < 60; ++i) {
+            Scene scene = make_scene(4, i, bucket, 16, Split::training);
+            auto truth = nlohmann::json::parse(truth_json(scene, bucket, 16));
+            ASSERT_EQ(truth["objects"].size(), scene.objects.size());
+            for (int64_t t = 0; t < bucket.frames; ++t) {
+                std::vector<std::array<double, 3>> places;
+                for (const auto& object : truth["objects"]) {
+                    const auto& p = object["track"][static_cast<size_t>(t)];
+                    places.push_back({p[0], p[1], p[2]});
+                    auto [x, y, r] = places.back();
+                    EXPECT_GE(std::min(x, y) - r, 0) << truth;
+                    EXPECT_LE(x + r, bucket.width) << truth;
+                    EXPECT_LE(y + r, bucket.height) << truth;
+                }
+                if (places.size() == 2) {
+                    double gap = std::hypot(places[0][0] - places[1][0], places[0][1] - places[1][1]) -
+                                 places[0][2] - places[1][2];
+                    EXPECT_GT(gap, 0.02 * static_cast<double>(std::min(bucket.height, bucket.width)));
+                }
+            }
+        }
+    }
+}
+
+TEST(World, PicturesAndOddSizesAreDrawn) {
+    for (const Bucket& bucket : {Bucket{1, 96, 160}, Bucket{1, 17, 16}, Bucket{5, 131, 97}}) {
+        Tensor clip = render(make_scene(5, 0, bucket, 16, Split::training), bucket);
+        EXPECT_TRUE(clip.shape() == (sana::Shape{bucket.frames, bucket.height, bucket.width, 3}));
+    }
+    EXPECT_THROW(make_scene(5, 0, {0, 96, 160}, 16, Split::training), InputError);
+    EXPECT_THROW(make_scene(5, 0, {33, 15, 160}, 16, Split::training), InputError);
+    EXPECT_THROW(make_scene(5, 0, {33, 20, 160}, 16, Split::training), InputError);
+}
+
+// The same scene at twice the size shows the same picture: means of 2 x 2 pixels agree but for texture at edges.
+TEST(World, SizeChangesTheSamplingOnly) {
+    Bucket small{3, 48, 80}, large{3, 96, 160};
+    for (int64_t i = 0; i < 20; ++i) {
+        Scene scene = make_scene(6, i, small, 16, Split::training);
+        Tensor a = render(scene, small), b = render(scene, large);
+        double sum = 0;
+        for (int64_t t = 0; t < 3; ++t)
+            for (int64_t y = 0; y < 48; ++y)
+                for (int64_t x = 0; x < 80; ++x)
+                    for (int64_t c = 0; c < 3; ++c) {
+                        auto at = [&](int64_t dy, int64_t dx) {
+                            return b.data<uint8_t>()[((t * 96 + 2 * y + dy) * 160 + 2 * x + dx) * 3 + c];
+                        };
+                        double mean = (at(0, 0) + at(0, 1) + at(1, 0) + at(1, 1)) / 4.0;
+                        sum += std::abs(mean - a.data<uint8_t>()[((t * 48 + y) * 80 + x) * 3 + c]);
+                    }
+        EXPECT_LT(sum / static_cast<double>(a.numel()), 1.5) << i;
+    }
+}
+
+bool says(const std::string& text, const std::vector<std::string>& words) {
+    return std::any_of(words.begin(), words.end(),
+                       [&](const std::string& w) { return text.find(w) != std::string::npos; });
+}
+
+TEST(Caption, SaysWhatItStatesInKnownWords) {
+    std::set<std::string> different;
+    int without_size = 0, without_background = 0;
+    for (int64_t i = 0; i < 400; ++i) {
+        for (Split wording : {Split::training, Split::held_out}) {
+            Scene scene = make_scene(8, i, kBucket, 16, Split::training);
+            Caption caption = make_caption(scene, i % 3, {.wording = wording});
+            EXPECT_EQ(caption.text, make_caption(scene, i % 3, {.wording = wording}).text);
+            EXPECT_TRUE(unknown_words(caption.text).empty()) << caption.text;
+            EXPECT_EQ(caption.text.find(".."), std::string::npos) << caption.text;
+            EXPECT_EQ(caption.text.find('{'), std::string::npos) << caption.text;
+            EXPECT_EQ(caption.text.find("  "), std::string::npos) << caption.text;
+            for (size_t k = 0; k < scene.objects.size(); ++k) {
+                const Object& o = scene.objects[k];
+                const Stated::OfObject& s = caption.stated.objects[k];
+                EXPECT_TRUE(!s.color || says(caption.text, wording::colors(o.color))) << caption.text;
+                EXPECT_TRUE(!s.shape || says(caption.text, wording::shapes(o.shape))) << caption.text;
+                EXPECT_TRUE(!s.size || says(caption.text, wording::sizes(o.size))) << caption.text;
+                std::vector<std::string> moves;
+                for (const auto& [finite, gerund] : wording::motions(o.motion))
+                    moves.insert(moves.end(), {finite, gerund});
+                EXPECT_TRUE(!s.motion || says(caption.text, moves)) << caption.text;
+                without_size += !s.size;
+            }
+            EXPECT_TRUE(!caption.stated.background || says(caption.text, wording::colors(scene.background)))
+                << caption.text;
+            without_background += !caption.stated.background;
+            different.insert(caption.text);
+        }
+    }
+    EXPECT_GT(different.size(), 790u);
+    EXPECT_GT(without_size, 100);
+    EXPECT_GT(without_background, 50);
+}
+
+TEST(Caption, ACompleteOneLeavesOutNoneOfTheMainFacts) {
+    for (int64_t i = 0; i < 200; ++i) {
+        Scene scene = make_scene(9, i, kBucket, 16, Split::held_out);
+        Caption caption = make_caption(scene, 0, {.wording = Split::held_out, .complete = true});
+        EXPECT_TRUE(caption.stated.background);
+        for (const Stated::OfObject& s : caption.stated.objects) {
+            EXPECT_TRUE(s.color && s.shape);
+            EXPECT_TRUE(s.motion || caption.stated.camera);
+        }
+    }
+}
+
+TEST(Caption, AdviceNamesWhatIsUnknown) {
+    EXPECT_EQ(advice("A small red circle moves left over a blue background."), "");
+    EXPECT_EQ(unknown_words("a red dog, a DOG and a cat"), (std::vector<std::string>{"dog", "cat"}));
+    std::string text = advice("a dog runs over the meadow");
+    EXPECT_NE(text.find("'dog', 'runs', 'meadow'"), std::string::npos) << text;
+    EXPECT_NE(text.find("crescent"), std::string::npos);
+    EXPECT_NE(advice("moves left"), "");
+}
+
+// As an autoencoder leaves a clip: softened by a 1-2-1 kernel both ways, with noise of 5 levels.
+Tensor degraded(const Tensor& clip, uint64_t stream) {
+    int64_t frames = clip.dim(0), height = clip.dim(1), width = clip.dim(2);
+    Tensor out = empty_like(clip);
+    Draws draws(5, stream);
+    for (int64_t t = 0; t < frames; ++t)
+        for (int64_t y = 0; y < height; ++y)
+            for (int64_t x = 0; x < width; ++x)
+                for (int64_t c = 0; c < 3; ++c) {
+                    double sum = 0;
+                    for (int64_t dy = -1; dy <= 1; ++dy)
+                        for (int64_t dx = -1; dx <= 1; ++dx) {
+                            int64_t yy = std::clamp<int64_t>(y + dy, 0, height - 1),
+                                    xx = std::clamp<int64_t>(x + dx, 0, width - 1);
+                            sum += clip.data<uint8_t>()[((t * height + yy) * width + xx) * 3 + c] *
+                                   (dy == 0 ? 2 : 1) * (dx == 0 ? 2 : 1);
+                        }
+                    double noise =
+                        5 * std::sqrt(-2 * std::log(1 - draws.unit())) * std::cos(6.283185307 * draws.unit());
+                    out.data<uint8_t>()[((t * height + y) * width + x) * 3 + c] =
+                        static_cast<uint8_t>(std::clamp(sum / 16 + noise, 0.0, 255.0));
+                }
+    return out;
+}
+
+struct Looked {
+    std::vector<Scene> scenes;
+    std::vector<Caption> captions;
+    std::vector<Seen> seen;
+};
+
+Looked look_at_clips(int64_t count, bool degrade) {
+    Looked out;
+    out.scenes.resize(static_cast<size_t>(count));
+    out.captions.resize(static_cast<size_t>(count));
+    out.seen.resize(static_cast<size_t>(count));
+    parallel_for(count, 1 << 20, [&](int64_t i) {
+        size_t k = static_cast<size_t>(i);
+        out.scenes[k] = make_scene(77, i, kBucket, 16, Split::held_out);
+        out.captions[k] = make_caption(out.scenes[k], 0, {.wording = Split::held_out, .complete = true});
+        Tensor clip = render(out.scenes[k], kBucket);
+        out.seen[k] = look_at(degrade ? degraded(clip, static_cast<uint64_t>(i)) : clip);
+    });
+    return out;
+}
+
+// Share of right answers an attribute when clip i is asked for what the caption of clip i + shift says.
+std::array<double, 6> scores(const Looked& looked, size_t shift, double& all) {
+    std::array<double, 6> right{}, asked{};
+    size_t n = looked.seen.size();
+    all = 0;
+    for (size_t i = 0; i < n; ++i) {
+        size_t j = (i + shift) % n;
+        Verdict verdict = judge(looked.seen[i], looked.scenes[j], looked.captions[j].stated);
+        auto list = values(verdict);
+        for (size_t a = 0; a < 6; ++a) {
+            asked[a] += list[a].has_value();
+            right[a] += list[a].value_or(false);
+        }
+        all += verdict.all() / static_cast<double>(n);
+    }
+    for (size_t a = 0; a < 6; ++a) right[a] /= asked[a];
+    return right;
+}
+
+TEST(Judge, SeesWhatDrawnClipsShow) {
+    Looked looked = look_at_clips(150, false);
+    double all = 0;
+    auto right = scores(looked, 0, all);
+    for (size_t a = 0; a < 6; ++a) EXPECT_GE(right[a], 0.99) << kAttributes[a];
+    // The same clips against the captions of others: what answering by chance would give, two objects and seven
+    // colours of ten being the best case of each attribute.
+    auto shuffled = scores(looked, 7, all);
+    EXPECT_LT(shuffled[0], 0.35);
+    EXPECT_LT(shuffled[1], 0.4);
+    EXPECT_LT(shuffled[2], 0.7);
+    EXPECT_LT(shuffled[3], 0.25);
+    EXPECT_LT(shuffled[4], 0.8);
+    EXPECT_LT(shuffled[5], 0.25);
+    EXPECT_LT(all, 0.02);
+}
+
+TEST(Judge, SeesItThroughBlurAndNoiseToo) {
+    double all = 0;
+    auto right = scores(look_at_clips(150, true), 0, all);
+    for (size_t a = 0; a < 6; ++a) EXPECT_GE(right[a], 0.99) << kAttributes[a];
+}
+
+TEST(Judge, AnythingCanBeLookedAt) {
+    for (const sana::Shape& shape :
+         {sana::Shape{1, 1, 1, 3}, sana::Shape{2, 7, 300, 3}, sana::Shape{3, 40, 40, 3}}) {
+        Tensor noise = empty(shape, DType::U8);
+        Draws draws(1, static_cast<uint64_t>(shape.numel()));
+        for (int64_t i = 0; i < noise.numel(); ++i)
+            noise.data<uint8_t>()[i] = static_cast<uint8_t>(draws.below(256));
+        Seen seen = look_at(noise);
+        Scene scene = make_scene(1, 0, kBucket, 16, Split::training);
+        EXPECT_TRUE(judge(seen, scene, make_caption(scene, 0).stated).count.has_value());
+    }
+}
+
+TEST(Judge, PsnrOfPictures) {
+    Tensor a = full({4, 4, 3}, 100, DType::U8), b = full({4, 4, 3}, 110, DType::U8);
+    EXPECT_DOUBLE_EQ(psnr(a, a), 100);
+    EXPECT_NEAR(psnr(a, b), 20 * std::log10(25.5), 1e-9);
+}
+
+TEST(WorldSource, BatchesAreFunctionsOfTheirPosition) {
+    WorldSourceOptions options{.seed = 11, .buckets = {{9, 48, 80}, {1, 64, 64}}, .batch = 3};
+    WorldSource source(options), again(options);
+    std::set<std::string> hashes;
+    std::set<int64_t> frames;
+    for (int64_t position : {0, 7, 3, 8, 1000000}) {
+        Batch a = source.batch(position), b = again.batch(position);
+        ASSERT_EQ(a.samples.size(), 3u);
+        EXPECT_TRUE(a.bucket == b.bucket);
+        frames.insert(a.bucket.frames);
+        for (size_t i = 0; i < 3; ++i) {
+            EXPECT_EQ(a.samples[i].caption, b.samples[i].caption);
+            EXPECT_EQ(a.samples[i].hash, b.samples[i].hash);
+            EXPECT_TRUE(hashes.insert(a.samples[i].hash).second);
+            EXPECT_TRUE(same(source.video(a.samples[i], a.bucket), again.video(b.samples[i], b.bucket)));
+        }
+    }
+    EXPECT_EQ(frames.size(), 2u);
+    options.seed = 12;
+    EXPECT_NE(WorldSource(options).fingerprint(), source.fingerprint());
+    options.batch = 0;
+    EXPECT_THROW(WorldSource{options}, InputError);
+}
+
+}  // namespace
+}  // namespace sana::world
