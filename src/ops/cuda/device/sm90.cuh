@@ -35,13 +35,15 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
         "r"(parity)
         : "memory");
 }
-// Arrives at the barrier of the same address in another block of the cluster (or this one).
+// Arrives at the barrier of the same address in another block of the cluster (or this one). The scope stays the default:
+// one of the cluster would make a fence of the whole device of every arrival, and what arrivals tell of here is that the
+// tensor cores have read shared memory, which is done when they were waited for.
 __device__ __forceinline__ void barrier_arrive_at(uint32_t barrier, uint32_t rank) {
     asm volatile(
         "{\n"
         ".reg .b32 remote;\n"
         "mapa.shared::cluster.u32 remote, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
         "}\n" ::"r"(barrier),
         "r"(rank)
         : "memory");
