@@ -7,6 +7,7 @@
 
 #include "nn/conv.h"
 #include "ops/layout.h"
+#include "ops/tape.h"
 
 namespace sana {
 
@@ -37,13 +38,15 @@ struct CausalCache {
     }
 };
 
-// Keeps the last `frames` of slot ++ x, copied so that no large chunk stays alive behind a small view.
+// Keeps the last `frames` of slot ++ x, copied so that no large chunk stays alive behind a small view; under a tape, which
+// keeps everything and follows views, but no copies, as they are.
 inline void remember(Tensor& slot, const Tensor& x, int64_t frames) {
     int64_t have = x.dim(1);
     if (have >= frames || !slot.defined()) {
         int64_t n = std::min(have, frames);
         Tensor last = slice(x, 1, have - n, n);
-        slot = last.storage() == x.storage() ? last.clone() : last;
+        bool copied = last.storage() == x.storage() && Tape::current() == nullptr;
+        slot = copied ? last.clone() : last;
     } else {
         int64_t keep = std::min(slot.dim(1), frames - have);
         slot = concat({slice(slot, 1, slot.dim(1) - keep, keep), x}, 1);

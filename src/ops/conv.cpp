@@ -37,7 +37,7 @@ Tensor conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
           "conv3d: residual ", options.residual, " for a result of shape ", shape);
     Tensor y = empty(shape, dtype, x.device());
     launch("conv3d", &Kernels::conv3d, x.device(), Conv3dArgs{x, weight, bias, options, y});
-    record_none("conv3d", {&x, &weight, &bias, &options.past, &options.residual});
+    record_conv3d(x, weight, bias, options, y);
     return y;
 }
 
@@ -77,7 +77,7 @@ Tensor upsample_nearest(const Tensor& x) {
     check(x.dense(), "upsample_nearest: ", x, " must be dense");
     Tensor y = empty({d['B'], d['T'], 2 * d['H'], 2 * d['W'], d['C']}, dtype, x.device());
     launch("upsample_nearest", &Kernels::upsample_nearest, x.device(), UpsampleNearestArgs{x, y});
-    record_none("upsample_nearest", {&x});
+    record_upsample_nearest(x, y);
     return y;
 }
 

@@ -53,6 +53,9 @@ struct TemporalConvArgs {
 // Every pixel twice in both directions.   [B,T,H,W,C] -> [B,T,2H,2W,C]
 Tensor upsample_nearest(const Tensor& x);
 
+// The mean of every 2x2 pixels.   [B,T,2H,2W,C] -> [B,T,H,W,C]
+Tensor mean_pixels(const Tensor& x);
+
 struct UpsampleNearestArgs {
     const Tensor& x;
     Tensor& y;

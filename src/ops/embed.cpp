@@ -13,7 +13,7 @@ Tensor embedding(const Tensor& ids, const Tensor& table, float scale) {
     check_device("embedding", ids, table);
     Tensor y = empty({d['B'], d['L'], d['C']}, dtype, table.device());
     launch("embedding", &Kernels::embedding, table.device(), EmbeddingArgs{ids, table, scale, y});
-    record_none("embedding", {&table});
+    record_embedding(ids, table, scale, y);
     return y;
 }
 

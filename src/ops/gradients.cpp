@@ -13,10 +13,15 @@ Tensor row_sum(const Tensor& a, const Tensor& b = {}) {
     return group_sum(as_rows(a), b.defined() ? as_rows(b) : Tensor(), 1).reshape({a.cols()});
 }
 
-Tensor transposed(const Tensor& x) { return permute(x.contiguous().reshape({x.rows(), x.cols()}), {1, 0}); }
+Tensor product(const Tensor& a, const Tensor& b, bool a_transposed) {
+    Tensor y = empty({a_transposed ? a.cols() : a.rows(), b.cols()}, a.dtype(), a.device());
+    launch_gradient("linear", &GradientKernels::product, a.device(),
+                    ProductArgs{a, b, a_transposed, false, y});
+    return y;
+}
 
-// a [M,P], b [M,Q] -> a^T b [P,Q]
-Tensor product_over_rows(const Tensor& a, const Tensor& b) { return linear(transposed(a), transposed(b)); }
+// a [...,P], b [...,Q] of M rows each -> a^T b [P,Q]
+Tensor product_over_rows(const Tensor& a, const Tensor& b) { return product(a, b, true); }
 
 Tensor activate_grad(const Tensor& x, const Tensor& dy, Activation activation) {
     if (activation == Activation::none) return dy;
@@ -35,11 +40,44 @@ void record_none(const char* op, std::initializer_list<const Tensor*> inputs) {
         check(!tape->needs(*input), op, " of ", *input, ": this op has no derivative");
 }
 
+namespace {
+
+// One gate for all rows, not followed by an activation: u need not be computed again. With P = x^T dy,
+//   dgate = sum_c (P * W^T) + b * sum dy,  dW^T = P * gate,  dx = dy (gate * W).
+bool one_gate(const Epilogue& out) {
+    return out.gate.defined() && out.activation == Activation::none && out.gate.dim(0) * out.gate.dim(1) == 1;
+}
+
+// Rows of x times one row, [M,O] * [O].
+Tensor times_row(const Tensor& x, const Tensor& row) {
+    return group_scale(as_rows(x), row.contiguous().reshape({1, 1, row.numel()})).reshape(x.shape());
+}
+
+void gated_linear_grad(Tape& tape, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                       const Tensor& gate, const Tensor& dy) {
+    Tensor turned = permute(weight, {1, 0});  // [C,O]
+    if (tape.needs(weight) || tape.needs(gate)) {
+        Tensor sums = product(x, dy, true);
+        if (tape.needs(gate)) tape.accumulate(gate, row_sum(sums, turned).reshape(gate.shape()));
+        if (tape.needs(weight)) tape.accumulate(weight, permute(times_row(sums, gate), {1, 0}));
+    }
+    if (bias.defined() && (tape.needs(bias) || tape.needs(gate))) {
+        Tensor sum = row_sum(dy);
+        tape.accumulate(bias, times_row(sum, gate));
+        tape.accumulate(gate, times_row(sum, bias).reshape(gate.shape()));
+    }
+    if (tape.needs(x))
+        tape.accumulate(x, product(dy, permute(times_row(turned, gate), {1, 0}), false).reshape(x.shape()));
+}
+
+}  // namespace
+
 // y = residual + gate * act(u), u = x W^T + b
 void record_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Epilogue& out,
                    const Tensor& y) {
     record({&x, &weight, &bias, &out.gate, &out.residual}, y, [=](Tape& tape, const Tensor& dy) {
         tape.accumulate(out.residual, dy);
+        if (one_gate(out)) return gated_linear_grad(tape, x, weight, bias, out.gate, dy);
         Tensor du = dy;
         if (out.gate.defined() || out.activation != Activation::none) {
             Tensor u = linear(x, weight, bias);
@@ -52,7 +90,7 @@ void record_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, co
         }
         if (tape.needs(bias)) tape.accumulate(bias, row_sum(du));
         if (tape.needs(weight)) tape.accumulate(weight, product_over_rows(du, x));
-        if (tape.needs(x)) tape.accumulate(x, linear(du, transposed(weight)));
+        if (tape.needs(x)) tape.accumulate(x, product(du, weight, false).reshape(x.shape()));
     });
 }
 
@@ -129,33 +167,44 @@ void record_depthwise_glu(const Tensor& x, const Tensor& weight, const Tensor& b
 }
 
 // y = residual + gate * u, u = x + conv(x). The gradient of u passes back by the same op with taps reversed and channels
-// exchanged.
+// exchanged. The weight's is a product for every tap; with one gate for all rows they give the gate's too (see one_gate).
 void record_temporal_conv(const Tensor& x, const Tensor& weight, const Tensor& past, const Epilogue& out,
                           const Tensor& y) {
-    if (past.defined())
-        return record_none("temporal_conv with a past", {&x, &weight, &past, &out.gate, &out.residual});
-    record({&x, &weight, &out.gate, &out.residual}, y, [=](Tape& tape, const Tensor& dy) {
+    record({&x, &weight, &past, &out.gate, &out.residual}, y, [=](Tape& tape, const Tensor& dy) {
         int64_t batch = x.dim(0), frames = x.dim(1), channels = x.dim(3);
         tape.accumulate(out.residual, dy);
-        Tensor du = dy;
-        if (out.gate.defined()) {
-            Shape tokens{batch, frames * x.dim(2), channels};
-            Tensor u = temporal_conv(x, weight, {}, {});
+        Shape tokens{batch, frames * x.dim(2), channels};
+        bool one = one_gate(out);
+        Tensor du = out.gate.defined() ? group_scale(dy.reshape(tokens), out.gate).reshape(x.shape()) : dy;
+        if (out.gate.defined() && !one) {
+            Tensor u = temporal_conv(x, weight, past, {});
             tape.accumulate(out.gate, group_sum(dy.reshape(tokens), u.reshape(tokens), out.gate.dim(1)));
-            du = group_scale(dy.reshape(tokens), out.gate).reshape(x.shape());
+        } else if (one && tape.needs(out.gate)) {
+            tape.accumulate(out.gate, group_sum(dy.reshape(tokens), x.reshape(tokens), 1));
         }
         auto tap = [&](int64_t r) { return slice(weight, 1, r, 1).contiguous(); };
         if (tape.needs(x)) {
             Tensor reversed = permute(concat({tap(2), tap(1), tap(0)}, 1), {2, 1, 0});
             tape.accumulate(x, temporal_conv(du, reversed, {}, {}));
         }
-        if (!tape.needs(weight)) return;
+        if (tape.needs(past)) {
+            Tensor back = product(slice(du, 1, 0, 1), tap(0).reshape({channels, channels}), false);
+            tape.accumulate(past, back.reshape(past.shape()));
+        }
+        if (!tape.needs(weight) && !(one && tape.needs(out.gate))) return;
+        const Tensor& from = one ? dy : du;
         std::vector<Tensor> taps;
-        for (int64_t r = 0; r < 3; ++r) {  // du[t] meets x[t + r - 1]
+        for (int64_t r = 0; r < 3; ++r) {  // du[t] meets x[t + r - 1]; [C,C], the input's channel first
             int64_t n = frames - (r == 1 ? 0 : 1), du_start = r == 0 ? 1 : 0, x_start = r == 2 ? 1 : 0;
             Tensor part = n == 0 ? zeros({channels, channels}, x.dtype(), x.device())
-                                 : product_over_rows(slice(du, 1, du_start, n), slice(x, 1, x_start, n));
-            taps.push_back(part.reshape({channels, 1, channels}));
+                                 : product_over_rows(slice(x, 1, x_start, n), slice(from, 1, du_start, n));
+            if (r == 0 && past.defined()) part = add(part, product_over_rows(past, slice(from, 1, 0, 1)));
+            if (one) {
+                Tensor turned = permute(tap(r).reshape({channels, channels}), {1, 0});
+                tape.accumulate(out.gate, row_sum(part, turned).reshape(out.gate.shape()));
+                part = times_row(part, out.gate);
+            }
+            taps.push_back(permute(part, {1, 0}).reshape({channels, 1, channels}));
         }
         tape.accumulate(weight, concat(taps, 1));
     });

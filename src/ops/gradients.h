@@ -1,17 +1,27 @@
 // Derivatives of the ops: the kernels that a backend for training fills, and what each op records on the tape.
-// Derivatives that are compositions of other ops (linear, temporal_conv) have no kernel of their own.
+// Derivatives that are compositions of other ops (temporal_conv, rotate_half) have no kernel of their own.
 #pragma once
 
 #include "ops/attention.h"
 #include "ops/conv.h"
+#include "ops/embed.h"
 #include "ops/layout.h"
 #include "ops/linear_attention.h"
+#include "ops/loss.h"
 #include "ops/norm.h"
+#include "ops/optim.h"
 #include "ops/pointwise.h"
+#include "ops/rope.h"
 #include "ops/tape.h"
 
 namespace sana {
 
+// y = op(a) op(b), op(x) = x or its transpose; rows of a and b may be strided.   y [M,N] dense
+struct ProductArgs {
+    const Tensor &a, &b;
+    bool a_transposed, b_transposed;
+    Tensor& y;
+};
 struct GroupSumArgs {
     const Tensor &a, &b;
     Tensor& y;
@@ -57,7 +67,45 @@ struct DepthwiseGluGradArgs {
     Tensor &dx, &dweight, &dbias;
 };
 
+// dweight[o,u,v,s,c] = sum over results i of dy[i,o] p[i * stride + (u,v,s),c], p = the padded past ++ x.
+struct Conv3dWeightGradArgs {
+    const Tensor &x, &dy;
+    const Conv3dOptions& options;
+    Tensor& dweight;
+};
+// The gradient of the padded past ++ x brought back: every element gets the sum over the places it was copied to.
+struct UnpadArgs {
+    const Tensor& dpadded;
+    const Conv3dOptions& options;
+    Tensor &dpast, &dx;  // dpast none without a past
+};
+// dx[b,t,h,w,c] = factor * (sum of dy over the four pixels of x's pixel); also the 2x2 mean, factor 1/4.
+struct SumPixelsArgs {
+    const Tensor& dy;
+    float factor;
+    Tensor& dx;
+};
+// dx = dy where low <= x <= high, else 0
+struct ClampGradArgs {
+    const Tensor &x, &dy;
+    float low, high;
+    Tensor& dx;
+};
+// dx[...,j] = dy[...,j / group] / group
+struct GroupMeanGradArgs {
+    const Tensor& dy;
+    int64_t group;
+    Tensor& dx;
+};
+// dtable[v,:] = scale * sum of dy[i,:] over the tokens i with id v, rows of other ids 0; scale rounded as the op does.
+struct EmbeddingGradArgs {
+    const Tensor &ids, &dy;
+    float scale;
+    Tensor& dtable;
+};
+
 struct GradientKernels {
+    void (*product)(const ProductArgs&) = nullptr;
     void (*group_sum)(const GroupSumArgs&) = nullptr;
     void (*group_scale)(const GroupScaleArgs&) = nullptr;
     void (*activate)(const ActivateGradArgs&) = nullptr;
@@ -66,15 +114,34 @@ struct GradientKernels {
     void (*linear_attention)(const LinearAttentionGradArgs&) = nullptr;
     void (*attention)(const AttentionGradArgs&) = nullptr;
     void (*depthwise_glu)(const DepthwiseGluGradArgs&) = nullptr;
+    void (*conv3d_weight)(const Conv3dWeightGradArgs&) = nullptr;
+    void (*unpad)(const UnpadArgs&) = nullptr;
+    void (*sum_pixels)(const SumPixelsArgs&) = nullptr;
+    void (*clamp)(const ClampGradArgs&) = nullptr;
+    void (*group_mean)(const GroupMeanGradArgs&) = nullptr;
+    void (*embedding)(const EmbeddingGradArgs&) = nullptr;
+    // Losses and steps: what only training computes.
+    void (*difference_loss)(const DifferenceLossArgs&) = nullptr;
+    void (*kl_loss)(const KlLossArgs&) = nullptr;
+    void (*gaussian_sample)(const GaussianSampleArgs&) = nullptr;
+    void (*gaussian_sample_logvar)(const GaussianSampleGradArgs&) = nullptr;
+    void (*square_sum)(const SquareSumArgs&) = nullptr;
+    void (*adamw)(const AdamWArgs&) = nullptr;
+    void (*came)(const CameArgs&) = nullptr;
+    void (*average)(const AverageArgs&) = nullptr;
 };
 
 extern const GradientKernels cpu_gradient_kernels;
+extern const GradientKernels cuda_gradient_kernels;  // all null in a build without CUDA
 
 template <class Args>
 void launch_gradient(const char* op, void (*GradientKernels::*kernel)(const Args&), Device device,
                      const Args& args) {
-    check(device == kCpu, "the derivative of ", op, " has no implementation on ", device, " in this build");
-    (cpu_gradient_kernels.*kernel)(args);
+    const GradientKernels& table = device == kCpu ? cpu_gradient_kernels : cuda_gradient_kernels;
+    auto function = table.*kernel;
+    check(function != nullptr, "the derivative of ", op, " has no implementation on ", device,
+          " in this build");
+    function(args);
 }
 
 // Called by the ops at their end; nothing happens without a tape, or when no input needs a gradient.
@@ -90,6 +157,15 @@ void record_attention(const Tensor& q, const Tensor& k, const Tensor& v, const T
 void record_depthwise_glu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y);
 void record_temporal_conv(const Tensor& x, const Tensor& weight, const Tensor& past, const Epilogue& out,
                           const Tensor& y);
+void record_conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv3dOptions& options,
+                   const Tensor& y);
+void record_upsample_nearest(const Tensor& x, const Tensor& y);
+void record_mean_pixels(const Tensor& x, const Tensor& y);
+void record_rotate_half(const Tensor& x, const Rope& rope, int64_t heads, const Tensor& y);
+void record_gelu_multiply(const Tensor& gate, const Tensor& up, const Tensor& y);
+void record_clamp(const Tensor& x, float low, float high, const Tensor& y);
+void record_group_mean(const Tensor& x, int64_t group, const Tensor& y);
+void record_embedding(const Tensor& ids, const Tensor& table, float scale, const Tensor& y);
 void record_activate(const Tensor& x, Activation activation, const Tensor& y);
 void record_add(const Tensor& a, const Tensor& b, const Tensor& y);
 void record_affine(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& y);

@@ -27,7 +27,7 @@ Tensor gelu_multiply(const Tensor& gate, const Tensor& up) {
     check(gate.defined() && up.defined() && gate.shape() == up.shape(), "gelu_multiply: ", gate, " and ", up);
     Tensor y = empty(gate.shape(), dtype, gate.device());
     launch("gelu_multiply", &Kernels::gelu_multiply, gate.device(), BinaryArgs{gate, up, y});
-    record_none("gelu_multiply", {&gate, &up});
+    record_gelu_multiply(gate, up, y);
     return y;
 }
 
@@ -35,7 +35,7 @@ Tensor clamp(const Tensor& x, float low, float high) {
     DType dtype = same_dtype("clamp", {&x});
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("clamp", &Kernels::clamp, x.device(), ClampArgs{x, low, high, y});
-    record_none("clamp", {&x});
+    record_clamp(x, low, high, y);
     return y;
 }
 
@@ -68,7 +68,7 @@ Tensor group_mean(const Tensor& x, int64_t group) {
     shape[-1] /= group;
     Tensor y = empty(shape, dtype, x.device());
     launch("group_mean", &Kernels::group_mean, x.device(), GroupMeanArgs{x, group, y});
-    record_none("group_mean", {&x});
+    record_group_mean(x, group, y);
     return y;
 }
 

@@ -70,7 +70,7 @@ Tensor rotate_half(const Tensor& x, const Rope& rope, int64_t heads) {
           " in ", x);
     Tensor y = empty(x.shape(), dtype, x.device());
     launch("rotate_half", &Kernels::rotate_half, x.device(), RotateHalfArgs{x, rope, heads, y});
-    record_none("rotate_half", {&x});
+    record_rotate_half(x, rope, heads, y);
     return y;
 }
 

@@ -25,26 +25,43 @@ public:
     void require(const Tensor& leaf);
     bool needs(const Tensor& x) const { return x.defined() && buffers_.count(x.storage().get()) != 0; }
 
-    // Runs what was recorded in reverse, from y with the gradient seed (the shape of y). Once a tape.
+    // Runs what was recorded in reverse, from y with the gradient seed (the shape of y). Once a tape. The gradients of
+    // results are freed on the way, those of what was required stay.
     void backward(const Tensor& y, const Tensor& seed);
 
-    // Of a tensor that was required or recorded; zeros when nothing reached it. A view of the tape's buffer.
+    // Of a tensor that was required; zeros when nothing reached it. A view of the tape's buffer.
     Tensor gradient(const Tensor& x);
 
     // For the ops: adds dx to the gradient of x, if x needs one.
     void accumulate(const Tensor& x, const Tensor& dx);
     void push(const Tensor& result, std::function<void(Tape&, const Tensor& dy)> carry);
 
+    // Inside a carry: records f() anew and runs that record with the gradient dy of its result.
+    void replay(const std::function<Tensor()>& f, const Tensor& dy);
+
 private:
     struct Entry {
         Tensor result;
         std::function<void(Tape&, const Tensor&)> carry;
     };
+    struct Buffer {
+        StoragePtr of;          // keeps the address taken
+        Tensor gradient = {};   // undefined until a gradient arrives
+        bool required = false;  // by the caller, not the result of an op
+        bool shared = false;    // the gradient's memory may be another's: not to be written
+    };
+    Buffer& buffer_of(const Tensor& x);
+    void run_down_to(size_t entries);
+
     std::vector<Entry> entries_;
-    std::map<const Storage*, Tensor> buffers_;  // undefined until a gradient arrives
-    std::vector<StoragePtr> alive_;
+    std::map<const Storage*, Buffer> buffers_;
     Tape* previous_;
 };
+
+// f() without its record: only what f captures is kept, and the backward pass computes f a second time, recording it. A
+// model's block f(x) then costs the memory of x. f must give the same result again, and may capture only tensors that
+// outlive it or that the tape needs anyway.
+Tensor checkpoint(std::function<Tensor()> f);
 
 // Nothing is recorded while alive.
 class NoTape {

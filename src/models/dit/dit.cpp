@@ -6,6 +6,7 @@
 #include "models/dit/conditions.h"
 #include "ops/embed.h"
 #include "ops/layout.h"
+#include "ops/tape.h"
 
 namespace sana {
 
@@ -139,7 +140,12 @@ Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextCo
         Scope block_scope("blocks", static_cast<int64_t>(i));
         BlockState next;
         BlockState* past = stream == nullptr ? nullptr : &stream->blocks[i];
-        x = blocks[i].forward(x, c, text.keys_values[i], past, save ? &next : nullptr);
+        auto block = [=, &here = blocks[i], keys_values = text.keys_values[i]] {
+            return here.forward(x, c, keys_values, nullptr, nullptr);
+        };
+        x = stream == nullptr && recompute
+                ? checkpoint(block)
+                : blocks[i].forward(x, c, text.keys_values[i], past, save ? &next : nullptr);
         if (save) *past = next;
         capture("out", x);
     }

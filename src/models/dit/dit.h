@@ -159,6 +159,8 @@ public:
     RmsNorm caption_norm;
     std::vector<DiTBlock> blocks;
     Parameter head_modulation;  // [2,C]: shift, scale
+    // In training: blocks keep their input alone and are computed again in the backward pass.
+    bool recompute = true;
 
 private:
     Grid grid_of(const Shape& latents) const;

@@ -220,6 +220,7 @@ void depthwise_glu_grad(const DepthwiseGluGradArgs& args) {
 namespace sana {
 
 const GradientKernels cpu_gradient_kernels{
+    .product = cpu::product,
     .group_sum = cpu::group_sum,
     .group_scale = cpu::group_scale,
     .activate = cpu::activate_grad,
@@ -228,6 +229,20 @@ const GradientKernels cpu_gradient_kernels{
     .linear_attention = cpu::linear_attention_grad,
     .attention = cpu::attention_grad,
     .depthwise_glu = cpu::depthwise_glu_grad,
+    .conv3d_weight = cpu::conv3d_weight_grad,
+    .unpad = cpu::unpad,
+    .sum_pixels = cpu::sum_pixels,
+    .clamp = cpu::clamp_grad,
+    .group_mean = cpu::group_mean_grad,
+    .embedding = cpu::embedding_grad,
+    .difference_loss = cpu::difference_loss,
+    .kl_loss = cpu::kl_loss,
+    .gaussian_sample = cpu::gaussian_sample,
+    .gaussian_sample_logvar = cpu::gaussian_sample_grad,
+    .square_sum = cpu::square_sum,
+    .adamw = cpu::adamw,
+    .came = cpu::came,
+    .average = cpu::average_step,
 };
 
 }  // namespace sana

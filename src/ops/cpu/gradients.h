@@ -25,5 +25,20 @@ void rms_norm_grad(const RmsNormGradArgs&);
 void linear_attention_grad(const LinearAttentionGradArgs&);
 void attention_grad(const AttentionGradArgs&);
 void depthwise_glu_grad(const DepthwiseGluGradArgs&);
+void product(const ProductArgs&);
+void conv3d_weight_grad(const Conv3dWeightGradArgs&);
+void unpad(const UnpadArgs&);
+void sum_pixels(const SumPixelsArgs&);
+void clamp_grad(const ClampGradArgs&);
+void group_mean_grad(const GroupMeanGradArgs&);
+void embedding_grad(const EmbeddingGradArgs&);
+void difference_loss(const DifferenceLossArgs&);
+void kl_loss(const KlLossArgs&);
+void gaussian_sample(const GaussianSampleArgs&);
+void gaussian_sample_grad(const GaussianSampleGradArgs&);
+void square_sum(const SquareSumArgs&);
+void adamw(const AdamWArgs&);
+void came(const CameArgs&);
+void average_step(const AverageArgs&);
 
 }  // namespace sana::cpu

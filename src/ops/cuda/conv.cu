@@ -8,6 +8,7 @@
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/implicit_gemm.h"
+#include "ops/cuda/patches.h"
 
 namespace sana::cuda {
 
@@ -142,6 +143,10 @@ bool by_window(const Conv3dArgs& args) {
 }
 
 }  // namespace
+
+void write_patches(const Conv3dArgs& args, Tensor& patches, int64_t first_row, int64_t rows) {
+    write_patches(args, geometry_of(args), patches, first_row, rows);
+}
 
 void conv3d(const Conv3dArgs& args) {
     const Conv3dOptions& o = args.options;

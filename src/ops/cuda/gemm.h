@@ -20,6 +20,10 @@ struct Product {
     Matrix x = {}, w = {}, y = {}, c = {};  // c without data: none
     const void* bias = nullptr;
     Device device;
+    // Stored the other way round: x as [K,M], w as [K,N].
+    bool x_transposed = false, w_transposed = false;
+    // Several products of the same form; elements from one to the next.
+    int64_t batch = 1, x_batch = 0, w_batch = 0, y_batch = 0;  // c goes like y
 };
 void product(const Product& p);
 

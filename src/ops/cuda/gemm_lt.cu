@@ -29,10 +29,10 @@ cudaDataType_t type_of(DType dtype) {
     }
 }
 
-// Largest power of two, at most 16, that divides an address and the distance between rows.
-uint32_t alignment(const Matrix& m, DType dtype) {
-    uint64_t bits =
-        reinterpret_cast<uintptr_t>(m.data) | static_cast<uint64_t>(m.stride * size_of(dtype)) | 16u;
+// Largest power of two, at most 16, that divides an address and the distances between rows and between products.
+uint32_t alignment(const Matrix& m, DType dtype, int64_t batch_stride) {
+    uint64_t bits = reinterpret_cast<uintptr_t>(m.data) | static_cast<uint64_t>(m.stride * size_of(dtype)) |
+                    static_cast<uint64_t>(batch_stride * size_of(dtype)) | 16u;
     return static_cast<uint32_t>(bits & (~bits + 1));
 }
 
@@ -44,14 +44,22 @@ struct Descriptors {
 
     explicit Descriptors(const Product& p) {
         auto layout = [&](cublasLtMatrixLayout_t& out, DType dtype, int64_t rows, int64_t cols,
-                          int64_t stride) {
+                          int64_t stride, int64_t batch_stride) {
             check_blas(cublasLtMatrixLayoutCreate(&out, type_of(dtype), static_cast<uint64_t>(rows),
                                                   static_cast<uint64_t>(cols), stride),
                        "layout", p);
+            if (p.batch == 1) return;
+            int32_t count = static_cast<int32_t>(p.batch);
+            auto attribute = [&](cublasLtMatrixLayoutAttribute_t name, const void* value, size_t bytes) {
+                check_blas(cublasLtMatrixLayoutSetAttribute(out, name, value, bytes), "batch", p);
+            };
+            attribute(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
+            attribute(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_stride, sizeof batch_stride);
         };
         check_blas(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "descriptor", p);
         cublasOperation_t transposed = CUBLAS_OP_T;
-        set(CUBLASLT_MATMUL_DESC_TRANSA, transposed, p);
+        if (!p.w_transposed) set(CUBLASLT_MATMUL_DESC_TRANSA, transposed, p);
+        if (p.x_transposed) set(CUBLASLT_MATMUL_DESC_TRANSB, transposed, p);
         if (p.bias != nullptr) {
             cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
             set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue, p);
@@ -61,10 +69,15 @@ struct Descriptors {
         }
         // A matrix of one column may have any stride, but cuBLASLt asks for one of at least its rows.
         auto stride = [](const Matrix& m, int64_t rows) { return std::max(m.stride, rows); };
-        layout(a, p.dtype, p.K, p.N, stride(p.w, p.K));
-        layout(b, p.dtype, p.K, p.M, stride(p.x, p.K));
-        layout(c, p.y_dtype, p.N, p.M, stride(p.c.data != nullptr ? p.c : p.y, p.N));
-        layout(d, p.y_dtype, p.N, p.M, stride(p.y, p.N));
+        auto operand = [&](cublasLtMatrixLayout_t& out, const Matrix& m, bool turned, int64_t columns,
+                           int64_t batch_stride) {
+            int64_t rows = turned ? columns : p.K;
+            layout(out, p.dtype, rows, turned ? p.K : columns, stride(m, rows), batch_stride);
+        };
+        operand(a, p.w, p.w_transposed, p.N, p.w_batch);
+        operand(b, p.x, p.x_transposed, p.M, p.x_batch);
+        layout(c, p.y_dtype, p.N, p.M, stride(p.c.data != nullptr ? p.c : p.y, p.N), p.y_batch);
+        layout(d, p.y_dtype, p.N, p.M, stride(p.y, p.N), p.y_batch);
     }
     ~Descriptors() {
         cublasLtMatmulPreferenceDestroy(preference);
@@ -90,11 +103,11 @@ struct Descriptors {
         // Split products are added in fp32, not in the result's type: one rounding.
         prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(p.w, p.dtype));
-        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.x, p.dtype));
+        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(p.w, p.dtype, p.w_batch));
+        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(p.x, p.dtype, p.x_batch));
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-               alignment(p.c.data != nullptr ? p.c : p.y, p.y_dtype));
-        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(p.y, p.y_dtype));
+               alignment(p.c.data != nullptr ? p.c : p.y, p.y_dtype, p.y_batch));
+        prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(p.y, p.y_dtype, p.y_batch));
         cublasLtMatmulHeuristicResult_t result{};
         int found = 0;
         check_blas(
@@ -115,8 +128,9 @@ cublasLtHandle_t handle_of(Device device, const Product& p) {
     return handle;
 }
 
-using Key = std::tuple<int, DType, DType, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
-                       uint32_t, uint32_t, uint32_t, uint32_t, bool>;
+using Key =
+    std::tuple<int, DType, DType, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, uint32_t,
+               uint32_t, uint32_t, uint32_t, bool, bool, bool, int64_t, int64_t, int64_t, int64_t>;
 
 Key key_of(const Product& p) {
     return {p.device.index,
@@ -129,17 +143,23 @@ Key key_of(const Product& p) {
             p.w.stride,
             p.y.stride,
             p.c.data != nullptr ? p.c.stride : -1,
-            alignment(p.x, p.dtype),
-            alignment(p.w, p.dtype),
-            alignment(p.y, p.y_dtype),
-            p.c.data != nullptr ? alignment(p.c, p.y_dtype) : 0,
-            p.bias != nullptr};
+            alignment(p.x, p.dtype, p.x_batch),
+            alignment(p.w, p.dtype, p.w_batch),
+            alignment(p.y, p.y_dtype, p.y_batch),
+            p.c.data != nullptr ? alignment(p.c, p.y_dtype, p.y_batch) : 0,
+            p.bias != nullptr,
+            p.x_transposed,
+            p.w_transposed,
+            p.batch,
+            p.x_batch,
+            p.w_batch,
+            p.y_batch};
 }
 
 }  // namespace
 
 void product(const Product& p) {
-    if (p.M == 0 || p.N == 0) return;
+    if (p.M == 0 || p.N == 0 || p.batch == 0) return;
     cudaStream_t stream = stream_of(p.device);
     cublasLtHandle_t handle = handle_of(p.device, p);
     static std::mutex mutex;

@@ -20,7 +20,8 @@ struct Operands {
 
 // f(values of element i of the operands, column) -> result.
 template <class T, int N, int V, class F>
-__global__ void elementwise_kernel(Operands<T> in, T* y, int64_t cols, int64_t vectors, F f) {
+__global__ void elementwise_kernel(Operands<T> in, T* y, int64_t y_stride, int64_t cols, int64_t vectors,
+                                   F f) {
     int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x, per_row = cols / V;
     for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < vectors; i += step) {
         int64_t row = i / per_row, col = (i - row * per_row) * V;
@@ -34,7 +35,7 @@ __global__ void elementwise_kernel(Operands<T> in, T* y, int64_t cols, int64_t v
             for (int n = 0; n < N; ++n) element[n] = x[n][v];
             out[v] = f(element, col + v);
         }
-        store<V>(y + row * cols + col, out);
+        store<V>(y + row * y_stride + col, out);
     }
 }
 
@@ -43,7 +44,7 @@ void elementwise(const char* op, std::initializer_list<const Tensor*> operands, 
                  F f) {
     if (y.numel() == 0) return;
     Operands<T> in{};
-    bool vectors = reinterpret_cast<uintptr_t>(y.raw()) % 16 == 0, dense = !by_column;
+    bool vectors = vectors_fit(y), dense = !by_column && y.dense();
     int n = 0;
     for (const Tensor* x : operands) {
         in.data[n] = pointer<T>(*x);
@@ -51,9 +52,9 @@ void elementwise(const char* op, std::initializer_list<const Tensor*> operands, 
         vectors = vectors && vectors_fit(*x);
         dense = dense && x->dense();
     }
-    int64_t cols = y.cols(), count = y.numel();
+    int64_t cols = y.cols(), count = y.numel(), y_stride = y.row_stride();
     if (dense) {  // one long row
-        cols = count;
+        cols = y_stride = count;
         vectors = count % kLanes<T> == 0;
         for (const Tensor* x : operands) vectors = vectors && reinterpret_cast<uintptr_t>(x->raw()) % 16 == 0;
         vectors = vectors && reinterpret_cast<uintptr_t>(y.raw()) % 16 == 0;
@@ -61,11 +62,11 @@ void elementwise(const char* op, std::initializer_list<const Tensor*> operands, 
     cudaStream_t stream = stream_of(y.device());
     if (vectors) {
         constexpr int V = kLanes<T>;
-        elementwise_kernel<T, N, V>
-            <<<grid_for(count / V, kThreads), kThreads, 0, stream>>>(in, pointer<T>(y), cols, count / V, f);
+        elementwise_kernel<T, N, V><<<grid_for(count / V, kThreads), kThreads, 0, stream>>>(
+            in, pointer<T>(y), y_stride, cols, count / V, f);
     } else {
         elementwise_kernel<T, N, 1>
-            <<<grid_for(count, kThreads), kThreads, 0, stream>>>(in, pointer<T>(y), cols, count, f);
+            <<<grid_for(count, kThreads), kThreads, 0, stream>>>(in, pointer<T>(y), y_stride, cols, count, f);
     }
     check_launch(op, y.device());
 }

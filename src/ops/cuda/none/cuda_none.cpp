@@ -1,8 +1,10 @@
-// The kernel table of a build without CUDA.
+// The kernel tables of a build without CUDA.
+#include "ops/gradients.h"
 #include "ops/kernels.h"
 
 namespace sana {
 
 const Kernels cuda_kernels{};
+const GradientKernels cuda_gradient_kernels{};
 
 }  // namespace sana

@@ -1,0 +1,199 @@
+// Derivatives of layer_norm_modulate and rms_norm: a row by a group of threads, its elements read from memory once and
+// from the cache after that, as the sums come one after the other.
+#include "ops/cuda/device/derivative.cuh"
+#include "ops/cuda/gradients.h"
+
+namespace sana::cuda {
+
+namespace {
+
+template <int Threads>
+__device__ __forceinline__ float row_sum(float x) {
+    if constexpr (Threads <= 32) {
+#pragma unroll
+        for (int offset = Threads / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+        return x;
+    } else {
+        return block_sum(x);
+    }
+}
+
+template <class T>
+struct LayerNormGrad {
+    Rows<T> x, dy, scale;
+    T *dx, *normal;
+    int64_t cols, tokens, groups, per_group;
+    float eps;
+
+    template <int Threads, int V>
+    __device__ void row(int64_t r) const {
+        const T *in = x.data + r * x.stride, *out = dy.data + r * dy.stride;
+        const T* factor = scale.data + (r / tokens * groups + r % tokens / per_group) * scale.stride;
+        int64_t start = (threadIdx.x % Threads) * V;
+        float n = static_cast<float>(cols), sum = 0;
+        float a[V], g[V], f[V];
+        for (int64_t c = start; c < cols; c += Threads * V) {
+            load<V>(in + c, a);
+#pragma unroll
+            for (int v = 0; v < V; ++v) sum += a[v];
+        }
+        float mean = row_sum<Threads>(sum) / n, squares = 0, total = 0, dot = 0;
+        for (int64_t c = start; c < cols; c += Threads * V) {
+            load<V>(in + c, a);
+            load<V>(out + c, g);
+            load<V>(factor + c, f);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                float d = a[v] - mean, w = g[v] * (1 + f[v]);
+                squares += d * d;
+                total += w;
+                dot += w * d;
+            }
+        }
+        float inverse = rsqrtf(row_sum<Threads>(squares) / n + eps);
+        total = row_sum<Threads>(total) / n;
+        dot = row_sum<Threads>(dot) / n * inverse;
+        for (int64_t c = start; c < cols; c += Threads * V) {
+            load<V>(in + c, a);
+            load<V>(out + c, g);
+            load<V>(factor + c, f);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                a[v] = (a[v] - mean) * inverse;
+                g[v] = inverse * (g[v] * (1 + f[v]) - total - a[v] * dot);
+            }
+            store<V>(normal + r * cols + c, a);
+            store<V>(dx + r * cols + c, g);
+        }
+    }
+};
+
+template <class T>
+struct RmsNormGrad {
+    Rows<T> x, dy;
+    const T* weight;  // null: 1
+    T *dx, *rows;
+    int64_t cols;
+    float eps, floor, offset;
+    Activation activation;
+
+    template <int Threads, int V>
+    __device__ void row(int64_t r) const {
+        const T *in = x.data + r * x.stride, *out = dy.data + r * dy.stride;
+        int64_t start = (threadIdx.x % Threads) * V;
+        float n = static_cast<float>(cols), squares = 0;
+        float a[V], g[V], f[V];
+        for (int64_t c = start; c < cols; c += Threads * V) {
+            load<V>(in + c, a);
+#pragma unroll
+            for (int v = 0; v < V; ++v) squares += a[v] * a[v];
+        }
+        squares = row_sum<Threads>(squares);
+        bool floored = floor > 0 && sqrtf(squares) <= floor;
+        float scaling = floor > 0 ? sqrtf(n) / fmaxf(sqrtf(squares), floor) : 1 / sqrtf(squares / n + eps);
+        float dot = 0;
+        auto fetch = [&](int64_t c) {
+            load<V>(in + c, a);
+            load<V>(out + c, g);
+            if (weight != nullptr) load<V>(weight + c, f);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                f[v] = weight != nullptr ? f[v] + offset : 1.0f;
+                a[v] *= scaling;
+                g[v] *= slope(activation, a[v] * f[v]);
+            }
+        };
+        for (int64_t c = start; c < cols; c += Threads * V) {
+            fetch(c);
+#pragma unroll
+            for (int v = 0; v < V; ++v) dot += g[v] * f[v] * a[v];
+        }
+        dot = row_sum<Threads>(dot) / n;
+        if (floored) dot = 0;
+        for (int64_t c = start; c < cols; c += Threads * V) {
+            fetch(c);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                f[v] = scaling * (g[v] * f[v] - a[v] * dot);
+                a[v] *= g[v];
+            }
+            store<V>(rows + r * cols + c, a);
+            store<V>(dx + r * cols + c, f);
+        }
+    }
+};
+
+template <int Threads, int V, class F>
+__global__ void rows_kernel(int64_t rows, F f) {
+    // Threads beyond the last row do it again: they take part in the sums of their warp.
+    int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / Threads) + threadIdx.x / Threads;
+    f.template row<Threads, V>(row < rows ? row : rows - 1);
+}
+
+template <int V, class F>
+void by_width(const char* op, const Tensor& x, const F& f) {
+    int64_t rows = x.rows(), vectors = (x.cols() + V - 1) / V;
+    auto start = [&](auto threads) {
+        constexpr int kThreads = decltype(threads)::value, kBlock = kThreads < 128 ? 128 : kThreads;
+        int64_t per_block = kBlock / kThreads;
+        rows_kernel<kThreads, V>
+            <<<static_cast<unsigned>((rows + per_block - 1) / per_block), kBlock, 0, stream_of(x.device())>>>(
+                rows, f);
+    };
+    if (vectors <= 8) {
+        start(std::integral_constant<int, 8>());
+    } else if (vectors <= 16) {
+        start(std::integral_constant<int, 16>());
+    } else if (vectors <= 128) {
+        start(std::integral_constant<int, 32>());
+    } else {
+        start(std::integral_constant<int, 256>());
+    }
+    check_launch(op, x.device());
+}
+
+template <class T, class F>
+void by_rows(const char* op, const Tensor& x, bool vectors, const F& f) {
+    if (x.numel() == 0) return;
+    if (vectors && vectors_fit(x)) return by_width<kLanes<T>>(op, x, f);
+    by_width<1>(op, x, f);
+}
+
+}  // namespace
+
+void layer_norm_modulate_grad(const LayerNormModulateGradArgs& args) {
+    dispatch_cuda("layer_norm_modulate", args.x.dtype(), [&]<class T>() {
+        int64_t tokens = args.x.dim(1), groups = args.scale.dim(1);
+        LayerNormGrad<T> f{rows_of<T>(args.x),
+                           rows_of<T>(args.dy),
+                           rows_of<T>(args.scale),
+                           pointer<T>(args.dx),
+                           pointer<T>(args.normal),
+                           args.x.cols(),
+                           tokens,
+                           groups,
+                           std::max<int64_t>(1, tokens / groups),
+                           args.eps};
+        by_rows<T>("layer_norm_modulate", args.x, vectors_fit(args.dy) && vectors_fit(args.scale), f);
+    });
+}
+
+void rms_norm_grad(const RmsNormGradArgs& args) {
+    const RmsNormOptions& o = args.options;
+    dispatch_cuda("rms_norm", args.x.dtype(), [&]<class T>() {
+        bool weighted = args.weight.defined();
+        RmsNormGrad<T> f{rows_of<T>(args.x),
+                         rows_of<T>(args.dy),
+                         weighted ? pointer<T>(args.weight) : nullptr,
+                         pointer<T>(args.dx),
+                         pointer<T>(args.dweight_rows),
+                         args.x.cols(),
+                         o.eps,
+                         o.floor,
+                         o.weight_offset,
+                         o.activation};
+        by_rows<T>("rms_norm", args.x, vectors_fit(args.dy) && (!weighted || vectors_fit(args.weight)), f);
+    });
+}
+
+}  // namespace sana::cuda
