@@ -1,0 +1,156 @@
+#include "train/flow.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/scope.h"
+#include "io/safetensors.h"
+#include "io/text_file.h"
+#include "ops/loss.h"
+#include "ops/pointwise.h"
+#include "ops/tape.h"
+#include "text/prompt.h"
+
+namespace sana {
+
+namespace {
+
+// Purposes of Draws.
+enum : uint64_t { kTimes = 1, kNoise = 2, kDrop = 3, kGiven = 4 };
+
+constexpr int64_t kShard = int64_t{16} << 20;
+
+}  // namespace
+
+double flow_sigma(int64_t t, double shift) {
+    double s = static_cast<double>(t) / 1000;
+    return shift * s / (1 + (shift - 1) * s);
+}
+
+FlowBatch draw_flow(const FlowOptions& o, const Draws& draws, int64_t batch, int64_t frames,
+                    int64_t elements) {
+    FlowBatch out;
+    Tensor normal = draws.normal({batch}, kTimes);
+    std::vector<double> drop = draws.uniform(static_cast<size_t>(batch), kDrop),
+                        given = draws.uniform(static_cast<size_t>(batch), kGiven);
+    std::vector<float> times, weights;
+    bool any = false;
+    for (int64_t b = 0; b < batch; ++b) {
+        double n = normal.data<float>()[b], u = 1 / (1 + std::exp(-(o.mean + o.deviation * n)));
+        int64_t t = std::min<int64_t>(999, static_cast<int64_t>(1000 * u));
+        double sigma = flow_sigma(t, o.shift);
+        bool first_given = frames > 1 && given[static_cast<size_t>(b)] < o.image_to_video;
+        any = any || first_given;
+        int64_t counted = frames - (first_given ? 1 : 0);
+        for (int64_t f = 0; f < frames; ++f) {
+            bool clean = first_given && f == 0;
+            out.sigma.push_back(clean ? 0 : sigma);
+            times.push_back(clean ? 0.0f : static_cast<float>(std::floor(1000 * sigma)));
+            weights.push_back(
+                clean ? 0.0f : static_cast<float>(1.0 / static_cast<double>(batch * counted * elements)));
+        }
+        out.dropped.push_back(drop[static_cast<size_t>(b)] < o.drop_caption);
+    }
+    out.times = from_vector(times, {batch, frames});
+    if (!any) out.times = out.times.reshape({batch, frames}).cols_slice(0, 1).contiguous().reshape({batch});
+    out.weight = from_vector(weights, {batch * frames});
+    return out;
+}
+
+Captions tokenize_captions(const Tokenizer& tokenizer, const std::vector<std::string>& captions,
+                           int64_t most) {
+    std::vector<std::vector<int32_t>> ids;
+    size_t longest = 1;
+    for (const std::string& caption : captions) {
+        ids.push_back(tokenize_prompt(tokenizer, "", clean_prompt(caption, false), most).ids);
+        longest = std::max(longest, ids.back().size());
+    }
+    int64_t batch = static_cast<int64_t>(captions.size()), length = static_cast<int64_t>(longest);
+    Captions out{zeros({batch, length}, DType::I32), zeros({batch, length}, DType::I32)};
+    for (int64_t b = 0; b < batch; ++b) {
+        const auto& row = ids[static_cast<size_t>(b)];
+        for (size_t i = 0; i < row.size(); ++i) {
+            out.ids.data<int32_t>()[b * length + static_cast<int64_t>(i)] = row[i];
+            out.mask.data<int32_t>()[b * length + static_cast<int64_t>(i)] = 1;
+        }
+    }
+    return out;
+}
+
+FlowObjective::FlowObjective(DiT& dit, Gemma2& text, const Tokenizer& tokenizer, Latents latents,
+                             const FlowOptions& options, bool train_text, int64_t most_tokens)
+    : dit_(dit),
+      text_(text),
+      tokenizer_(tokenizer),
+      latents_(std::move(latents)),
+      options_(options),
+      train_text_(train_text),
+      most_tokens_(most_tokens) {}
+
+std::vector<NamedParameter> FlowObjective::parameters() {
+    std::vector<NamedParameter> out = sana::parameters(dit_);
+    for (NamedParameter& p : out) p.name = "transformer." + p.name;
+    if (train_text_) {
+        for (NamedParameter& p : sana::parameters(text_))
+            out.push_back({"text_encoder." + p.name, p.parameter});
+    }
+    return out;
+}
+
+Losses FlowObjective::losses(const Batch& batch, const Draws& draws) {
+    Tensor clean = latents_(batch, draws);
+    int64_t samples = clean.dim(0), frames = clean.dim(1), patch = dit_.config().patch[0];
+    check(patch == 1, "training needs a transformer whose patches are one latent frame long");
+    int64_t positions = clean.dim(2) * clean.dim(3), channels = clean.dim(4);
+    FlowBatch flow = draw_flow(options_, draws, samples, frames, positions * channels);
+
+    // x_t = (1 - sigma) x0 + sigma eps and eps - x0, in fp32; sigma a frame.
+    Shape rows{samples, frames * positions, channels};
+    Tensor noise = draws.normal(clean.shape(), kNoise, clean.device()),
+           sigma = empty({samples, frames, channels}, DType::F32);
+    for (int64_t i = 0; i < sigma.numel(); ++i)
+        sigma.data<float>()[i] = static_cast<float>(flow.sigma[static_cast<size_t>(i / channels)]);
+    sigma = sigma.to(clean.device());
+    Tensor target = combine({{1, noise}, {-1, clean}});
+    Tensor moved = group_scale(target.reshape(rows), sigma).reshape(clean.shape());
+    Tensor noisy = add(clean, moved).to(dit_.dtype());
+
+    std::vector<std::string> captions;
+    for (size_t b = 0; b < batch.samples.size(); ++b)
+        captions.push_back(flow.dropped[b] ? std::string() : batch.samples[b].caption);
+    Captions text = tokenize_captions(tokenizer_, captions, most_tokens_);
+    Tensor mask = text.mask.to(clean.device()), ids = text.ids.to(clean.device()), states;
+    if (train_text_) {
+        states = text_.forward(ids, mask);
+    } else {
+        NoTape frozen;
+        states = text_.forward(ids, mask);
+    }
+    check(states.dtype() == dit_.dtype(), "text states ", states, " for a transformer of ", dit_.dtype());
+    TextContext context = dit_.prepare_text(states, mask);
+    Tensor velocity = dit_.forward(noisy, flow.times.to(clean.device()), context, {}, nullptr);
+    Tensor loss = difference_loss(velocity, target, LossKind::squared, flow.weight.to(clean.device()));
+    return {loss, {}};
+}
+
+void FlowObjective::write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) {
+    std::vector<NamedParameter> list = parameters();
+    std::vector<Tensor> kept;
+    for (size_t i = 0; i < list.size(); ++i) {
+        kept.push_back(list[i].parameter->value);
+        list[i].parameter->value = value(i).to(DType::BF16);
+    }
+    make_folders(folder + "/transformer");
+    write_sharded(folder + "/transformer", "diffusion_pytorch_model",
+                  save(sana::parameters(dit_), dit_diffusers_names(dit_.config())), kShard);
+    write_text_file(folder + "/transformer/config.json", dit_.config().to_json());
+    if (train_text_) {
+        make_folders(folder + "/text_encoder");
+        write_sharded(folder + "/text_encoder", "model", save(sana::parameters(text_), gemma2_names({})),
+                      kShard);
+        write_text_file(folder + "/text_encoder/config.json", text_.config().to_json());
+    }
+    for (size_t i = 0; i < list.size(); ++i) list[i].parameter->value = kept[i];
+}
+
+}  // namespace sana

@@ -1,0 +1,83 @@
+// All tensors that a run learns, in one place: fp32 master weights and what the optimiser keeps about them as flat slabs,
+// the weights that the model computes with as views of one tensor. One step is then a launch or two, a checkpoint a list
+// of views, and the tape keeps their gradients in one buffer of the same layout.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nn/module.h"
+#include "ops/optim.h"
+#include "ops/tape.h"
+
+namespace sana {
+
+enum class Optimizer { adamw, came };
+
+struct SlabOptions {
+    DType compute = DType::F32;  // dtype of the weights in the model; fp32: the masters themselves
+    Device device;
+    Optimizer optimizer = Optimizer::adamw;
+    bool average = false;  // keeps an exponential moving average of the weights
+};
+
+struct StepOptions {
+    double rate = 1e-4, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-10, decay = 0;
+    double clip = 0;         // largest norm of all gradients together; 0: no limit
+    double average = 0.999;  // rate of the moving average
+};
+
+class Slab {
+public:
+    // Parameters must have values (fp32, any device); afterwards they are views of compute(). Those that keep fp32
+    // (statistics) are left alone.
+    Slab(const std::vector<NamedParameter>& parameters, const SlabOptions& options);
+
+    void require(Tape& tape) const { tape.require(compute_); }
+    // Adds what a tape gathered, times weight, to the gradient of this step. The tape must still be alive.
+    void gather(Tape& tape, double weight);
+
+    // Ends a step: the norm of the gathered gradient; then, when it is finite, clips it and moves the weights. Returns the
+    // norm before clipping. step counts from 1.
+    double step(int64_t step, const StepOptions& options);
+    // The last parameter, in the model's order, whose gathered gradient is not finite; empty: none. What went wrong in a
+    // backward pass spoils everything before it, so the last one is the nearest.
+    std::string not_finite() const;
+    void forget();        // what was gathered
+    bool finite() const;  // the master weights
+
+    // Everything that a run needs to go on, by name: "weights.NAME", "m.NAME", ... Views: writing into them restores.
+    TensorMap state() const;
+    void refresh();  // after writing into state(): the weights in the model follow the masters
+
+    // The weights, or their moving average where there is one, as fp32 in the host's memory.
+    Tensor exported(size_t parameter) const;
+    const std::vector<NamedParameter>& parameters() const { return parameters_; }
+    int64_t count() const;  // learned elements
+
+    // While alive, the model computes with the moving average; nothing happens without one.
+    class Averaged {
+    public:
+        explicit Averaged(Slab& slab);
+        ~Averaged();
+
+    private:
+        Slab& slab_;
+    };
+
+private:
+    struct Factors {  // of CAME, a parameter
+        CameState state;
+    };
+    Tensor view(const Tensor& slab, size_t parameter) const;
+    void set_compute(const Tensor& from);
+
+    SlabOptions options_;
+    std::vector<NamedParameter> parameters_;
+    std::vector<int64_t> starts_;
+    Tensor masters_, compute_, m_, v_, average_, gradient_;
+    bool gathered_ = false;
+    std::vector<Factors> factors_;
+};
+
+}  // namespace sana

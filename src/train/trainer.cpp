@@ -1,0 +1,247 @@
+#include "train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <numbers>
+
+#include "core/scope.h"
+#include "io/text_file.h"
+#include "ops/loss.h"
+#include "train/metrics.h"
+#include "train/prefetch.h"
+
+namespace sana {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Batches of one source from a position on, with their pixels when the objective needs them.
+class Stream {
+public:
+    Stream(const Source& source, int64_t position, const TrainData& data, const TrainHooks& hooks)
+        : prefetch_(source, position,
+                    {.threads = data.threads, .pixels = data.pixels, .report = hooks.note}) {}
+    Batch next() { return prefetch_.next(); }
+
+private:
+    Prefetch prefetch_;
+};
+
+class Run {
+public:
+    Run(Objective& objective, const TrainData& data, const TrainOptions& options, const TrainHooks& hooks)
+        : objective_(objective),
+          data_(data),
+          o_(options),
+          hooks_(hooks),
+          slab_(objective.parameters(), options.slab),
+          checkpoints_(options.folder + "/checkpoints", options.keep, options.small_checkpoints) {
+        check_input(data.videos != nullptr, "there is no data to train on");
+        check_input(o_.image_interval == 0 || data.pictures != nullptr, "image-interval is ",
+                    o_.image_interval, " but there are no pictures; name them");
+        identity_["stage"] = objective.stage();
+        identity_["data"] = data.videos->fingerprint();
+        identity_["seed"] = join(static_cast<int64_t>(o_.seed));
+        identity_["accumulation"] = join(o_.accumulation);
+        identity_["optimizer"] = o_.slab.optimizer == Optimizer::adamw ? "adamw" : "came";
+        if (o_.image_interval > 0)
+            identity_["pictures"] = join(o_.image_interval, " ", data.pictures->fingerprint());
+    }
+
+    TrainResult go() {
+        make_folders(o_.folder);
+        start();
+        Metrics metrics(o_.folder, at_.step);
+        metrics_ = &metrics;
+        std::optional<Stream> videos, pictures;
+        // Steps of pictures before this one decide where both streams stand.
+        int64_t picture_steps =
+            o_.image_interval > 0 && at_.step > 0 ? (at_.step - 1) / o_.image_interval : 0;
+        videos.emplace(*data_.videos, (at_.step - picture_steps) * o_.accumulation, data_, hooks_);
+        if (o_.image_interval > 0)
+            pictures.emplace(*data_.pictures, picture_steps * o_.accumulation, data_, hooks_);
+        began_ = Clock::now();
+        int64_t first = at_.step;
+        while (at_.step < o_.steps) {
+            bool of_pictures = o_.image_interval > 0 && at_.step > 0 && at_.step % o_.image_interval == 0;
+            make_step(of_pictures ? *pictures : *videos);
+            if (at_.step % o_.hold_out_every == 0 || at_.step == o_.steps) hold_out();
+            bool stop = hooks_.cancelled && hooks_.cancelled();
+            bool out_of_time = o_.minutes > 0 && seconds_since(began_) > 60 * o_.minutes;
+            if (at_.step % o_.checkpoint_every == 0 || at_.step == o_.steps || stop || out_of_time) save();
+            if (o_.sample_every > 0 && at_.step % o_.sample_every == 0 && at_.step < o_.steps) sample();
+            if (stop) throw Cancelled(join("stopped after step ", at_.step, "; --resume goes on from there"));
+            if (out_of_time) break;
+        }
+        result_.seconds_a_step =
+            at_.step == first ? 0 : seconds_since(began_) / static_cast<double>(at_.step - first);
+        result_.step = at_.step;
+        result_.checkpoint = checkpoints_.newest_folder();
+        sample();
+        return result_;
+    }
+
+private:
+    void note(const std::string& text) const {
+        if (hooks_.note) hooks_.note(text);
+    }
+
+    void start() {
+        std::optional<Saved> saved;
+        if (o_.resume) saved = checkpoints_.newest();
+        if (!o_.resume) {
+            check_input(checkpoints_.newest_folder().empty(), o_.folder, ": holds a run already (",
+                        checkpoints_.newest_folder(), "); --resume goes on with it, or choose another --out");
+        }
+        if (!saved) {
+            if (o_.resume) note("no checkpoint yet: the run starts at the beginning");
+            return;
+        }
+        for (const auto& [key, here] : identity_) {
+            auto it = saved->at.identity.find(key);
+            std::string there = it == saved->at.identity.end() ? "missing" : it->second;
+            check_input(there == here, saved->folder, ": the run had ", key, " = ", there, ", now it is ",
+                        here, "; a run resumes with what it began with");
+        }
+        restore(*saved, slab_.state());
+        slab_.refresh();
+        at_ = saved->at;
+        note(join("goes on from ", saved->folder));
+    }
+
+    void make_step(Stream& stream) {
+        auto began = Clock::now();
+        std::map<std::string, double> parts;
+        double loss = 0;
+        for (int64_t i = 0; i < o_.accumulation; ++i) {
+            Batch batch = stream.next();
+            Draws draws{o_.seed, at_.position};
+            Tape tape;
+            slab_.require(tape);
+            Losses losses = objective_.losses(batch, draws);
+            double value = item(losses.total);
+            if (!std::isfinite(value)) stop_at_loss(batch, draws, value);
+            for (const auto& [name, part] : losses.parts)
+                parts[name] += item(part) / static_cast<double>(o_.accumulation);
+            loss += value / static_cast<double>(o_.accumulation);
+            tape.backward(losses.total, full({1}, 1, losses.total.dtype(), losses.total.device()));
+            slab_.gather(tape, 1 / static_cast<double>(o_.accumulation));
+            at_.position += 1;
+        }
+        StepOptions step = o_.step;
+        step.rate = rate_at(o_, at_.step + 1);
+        double norm = slab_.step(at_.step + 1, step);
+        if (!std::isfinite(norm)) {
+            throw Error(join("the gradient of step ", at_.step + 1, " is not finite, nearest to the loss in ",
+                             slab_.not_finite(), "; ", last_good()));
+        }
+        at_.step += 1;
+        result_.loss = loss;
+        double seconds = seconds_since(began);
+        pace_ = pace_ == 0 ? seconds : 0.9 * pace_ + 0.1 * seconds;
+        if (at_.step % o_.log_every == 0 || at_.step == o_.steps) {
+            std::vector<std::pair<std::string, double>> values{
+                {"loss", loss}, {"norm", norm}, {"rate", step.rate}, {"seconds", seconds}};
+            values.insert(values.end(), parts.begin(), parts.end());
+            metrics_->add(at_.step, values);
+        }
+        if (hooks_.progress) {
+            double left = pace_ * static_cast<double>(o_.steps - at_.step);
+            if (o_.minutes > 0) left = std::min(left, std::max(0.0, 60 * o_.minutes - seconds_since(began_)));
+            hooks_.progress({at_.step, o_.steps, loss, norm, step.rate, pace_, left});
+        }
+    }
+
+    std::string last_good() const {
+        std::string folder = checkpoints_.newest_folder();
+        return folder.empty() ? "there is no checkpoint before it" : "the last good checkpoint is " + folder;
+    }
+
+    // Computes the loss again, watching intermediate values.
+    [[noreturn]] void stop_at_loss(const Batch& batch, const Draws& draws, double value) const {
+        std::string where = "the loss itself", samples;
+        try {
+            NoTape pause;
+            Capture capture("*");
+            objective_.losses(batch, draws);
+            for (const auto& [name, tensor] : capture.values) {
+                if (is_float(tensor.dtype()) && !std::isfinite(square_sum(tensor.contiguous()))) {
+                    where = name;
+                    break;
+                }
+            }
+        } catch (const Error&) {
+            where = "a layer that cannot be computed any more";
+        }
+        for (const Sample& sample : batch.samples) samples += (samples.empty() ? "" : ", ") + sample.id;
+        throw Error(join("the loss of step ", at_.step + 1, " is ", value, ", not finite first in ", where,
+                         " (samples ", samples, "); ", last_good()));
+    }
+
+    void hold_out() {
+        if (data_.held_out == nullptr || o_.hold_out_batches == 0) return;
+        NoTape pause;
+        Slab::Averaged averaged(slab_);
+        double sum = 0;
+        for (int64_t i = 0; i < o_.hold_out_batches; ++i) {
+            Batch batch =
+                data_.pixels ? batch_with_pixels(*data_.held_out, i, hooks_.note) : data_.held_out->batch(i);
+            // The same noise every time, and other noise than in training.
+            sum += item(objective_.losses(batch, {~o_.seed, i}).total) /
+                   static_cast<double>(o_.hold_out_batches);
+        }
+        result_.held_out = sum;
+        metrics_->add(at_.step, {{"held_out", sum}});
+    }
+
+    void save() {
+        result_.checkpoint = checkpoints_.save({at_.step, at_.position, identity_}, slab_.state());
+    }
+
+    void sample() {
+        std::string folder = o_.folder + "/model";
+        {
+            Slab::Averaged averaged(slab_);
+            if (hooks_.before_write) hooks_.before_write();
+        }
+        objective_.write_model(folder, [&](size_t i) { return slab_.exported(i); });
+        result_.model = folder;
+        if (hooks_.samples) hooks_.samples(at_.step, folder);
+    }
+
+    Objective& objective_;
+    const TrainData& data_;
+    const TrainOptions& o_;
+    const TrainHooks& hooks_;
+    Slab slab_;
+    Checkpoints checkpoints_;
+    std::map<std::string, std::string> identity_;
+    RunPosition at_;
+    Metrics* metrics_ = nullptr;
+    Clock::time_point began_;
+    double pace_ = 0;
+    TrainResult result_;
+};
+
+}  // namespace
+
+double rate_at(const TrainOptions& o, int64_t step) {
+    if (step < o.warmup) return o.step.rate * static_cast<double>(step) / static_cast<double>(o.warmup);
+    if (!o.cosine) return o.step.rate;
+    double done =
+        static_cast<double>(step - o.warmup) / static_cast<double>(std::max<int64_t>(1, o.steps - o.warmup));
+    return o.step.rate * (0.55 + 0.45 * std::cos(std::numbers::pi * std::min(1.0, done)));
+}
+
+TrainResult train(Objective& objective, const TrainData& data, const TrainOptions& options,
+                  const TrainHooks& hooks) {
+    return Run(objective, data, options, hooks).go();
+}
+
+}  // namespace sana

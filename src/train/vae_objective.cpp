@@ -1,0 +1,162 @@
+#include "train/vae_objective.h"
+
+#include <cmath>
+
+#include "core/scope.h"
+#include "io/safetensors.h"
+#include "io/text_file.h"
+#include "ops/loss.h"
+#include "ops/pointwise.h"
+#include "ops/tape.h"
+
+namespace sana {
+
+namespace {
+
+enum : uint64_t { kPosterior = 1 };
+
+constexpr int64_t kShard = int64_t{16} << 20;
+
+// x[i + 1] - x[i] along an axis.
+Tensor differences(const Tensor& x, int axis) {
+    int64_t n = x.dim(axis) - 1;
+    return combine({{1, slice(x, axis, 1, n)}, {-1, slice(x, axis, 0, n)}});
+}
+
+// f on the first frame, then on the rest, of a clip.
+template <class F>
+Tensor first_and_rest(const Tensor& x, F f) {
+    Tensor first = f(slice(x, 1, 0, 1));
+    if (x.dim(1) == 1) return first;
+    return concat({first, f(slice(x, 1, 1, x.dim(1) - 1))}, 1);
+}
+
+}  // namespace
+
+Tensor video_tensor(const Batch& batch, DType dtype, Device device) {
+    int64_t count = static_cast<int64_t>(batch.videos.size());
+    const Bucket& k = batch.bucket;
+    Shape clip{k.frames, k.height, k.width, 3};
+    Tensor out = empty({count, k.frames, k.height, k.width, 3}, DType::F32);
+    for (int64_t b = 0; b < count; ++b) {
+        const Tensor& video = batch.videos[static_cast<size_t>(b)];
+        check(video.dtype() == DType::U8 && video.shape() == clip && video.dense(), "a video ", video,
+              " in a batch of ", clip);
+        const uint8_t* from = video.data<uint8_t>();
+        float* to = out.data<float>() + b * video.numel();
+        for (int64_t i = 0; i < video.numel(); ++i) to[i] = static_cast<float>(from[i]) / 127.5f - 1;
+    }
+    return out.to(dtype).to(device);
+}
+
+VaeMoments encode_recorded(const WanVae& vae, const Tensor& video) {
+    Scope scope("vae");
+    CausalCache cache;
+    Tensor moments = vae.quant_conv->forward(
+        first_and_rest(video, [&](const Tensor& x) { return vae.encoder->forward(x, cache); }));
+    int64_t z = vae.config().latent_channels;
+    // A dense copy that the tape sees.
+    return {combine({{1, moments.cols_slice(0, z)}}), clamp(moments.cols_slice(z, z), -30, 20)};
+}
+
+Tensor decode_recorded(const WanVae& vae, const Tensor& latents) {
+    Scope scope("vae");
+    CausalCache cache;
+    return first_and_rest(latents, [&](const Tensor& x) {
+        return vae.decoder->forward(vae.post_quant_conv->forward(x), cache);
+    });
+}
+
+std::vector<NamedParameter> VaeObjective::parameters() {
+    std::vector<NamedParameter> out = sana::parameters(vae_);
+    for (NamedParameter& p : out) p.name = "vae." + p.name;
+    return out;
+}
+
+Losses VaeObjective::losses(const Batch& batch, const Draws& draws) {
+    Tensor video = video_tensor(batch, vae_.dtype(), vae_.device());
+    check_input(vae_.encoder && vae_.decoder && valid_frames(video.dim(1), vae_.config().temporal_factor()),
+                "a clip of ", video.dim(1), " frames cannot be encoded; 1 + ",
+                vae_.config().temporal_factor(), "k frames are expected");
+    VaeMoments moments = encode_recorded(vae_, video);
+    Tensor noise = draws.normal(moments.mean.shape(), kPosterior, video.device()).to(video.dtype());
+    Tensor y = decode_recorded(vae_, gaussian_sample(moments.mean, moments.logvar, noise));
+
+    Losses out;
+    out.parts["absolute"] = difference_loss(y, video, LossKind::absolute);
+    out.total = out.parts["absolute"];
+    auto include = [&](const std::string& name, double weight, const Tensor& loss) {
+        if (out.parts.count(name) == 0) {
+            out.parts[name] = loss;
+        } else {
+            out.parts[name] = combine({{1, out.parts[name]}, {1, loss}});
+        }
+        out.total = combine({{1, out.total}, {weight, loss}});
+    };
+    auto absolute = [](const Tensor& a, const Tensor& b) {
+        return difference_loss(a, b, LossKind::absolute);
+    };
+    if (options_.squared > 0)
+        include("squared", options_.squared, difference_loss(y, video, LossKind::squared));
+    if (options_.scales > 0) {
+        Tensor small = y, goal = video;
+        for (int level = 0; level < 2 && small.dim(2) % 2 == 0 && small.dim(3) % 2 == 0; ++level) {
+            small = mean_pixels(small);
+            goal = mean_pixels(goal);
+            include("scales", options_.scales, absolute(small, goal));
+        }
+    }
+    if (options_.edges > 0) {
+        for (int axis : {2, 3})
+            include("edges", options_.edges, absolute(differences(y, axis), differences(video, axis)));
+    }
+    if (options_.motion > 0 && video.dim(1) > 1)
+        include("motion", options_.motion, absolute(differences(y, 1), differences(video, 1)));
+    Tensor kl = kl_loss(moments.mean, moments.logvar, 1 / static_cast<double>(moments.mean.numel()));
+    double elements = static_cast<double>(moments.mean.numel()) / static_cast<double>(video.numel());
+    include("kl", options_.kl * elements, kl);
+    return out;
+}
+
+void VaeObjective::measure_latents(const std::vector<Batch>& batches) {
+    NoTape pause;
+    size_t z = static_cast<size_t>(vae_.config().latent_channels);
+    std::vector<double> sum(z, 0.0), squares(z, 0.0);
+    double count = 0;
+    for (const Batch& batch : batches) {
+        Tensor mean = encode_recorded(vae_, video_tensor(batch, vae_.dtype(), vae_.device())).mean;
+        std::vector<double> values = to_vector<double>(mean.to(kCpu));
+        for (size_t i = 0; i < values.size(); ++i) {
+            sum[i % z] += values[i];
+            squares[i % z] += values[i] * values[i];
+        }
+        count += static_cast<double>(values.size() / z);
+    }
+    mean_.assign(z, 0);
+    deviation_.assign(z, 1);
+    for (size_t i = 0; i < z; ++i) {
+        mean_[i] = sum[i] / count;
+        deviation_[i] = std::sqrt(std::max(1e-12, squares[i] / count - mean_[i] * mean_[i]));
+    }
+}
+
+void VaeObjective::write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) {
+    std::vector<NamedParameter> list = parameters();
+    std::vector<Tensor> kept;
+    for (size_t i = 0; i < list.size(); ++i) {
+        kept.push_back(list[i].parameter->value);
+        list[i].parameter->value = value(i).to(DType::BF16);
+    }
+    make_folders(folder + "/vae");
+    write_sharded(folder + "/vae", "diffusion_pytorch_model",
+                  save(sana::parameters(vae_), wan_vae_names(VaeParts::both)), kShard);
+    WanVaeConfig config = vae_.config();
+    if (!mean_.empty()) {
+        config.latents_mean = mean_;
+        config.latents_std = deviation_;
+    }
+    write_text_file(folder + "/vae/config.json", config.to_json());
+    for (size_t i = 0; i < list.size(); ++i) list[i].parameter->value = kept[i];
+}
+
+}  // namespace sana

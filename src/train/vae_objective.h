@@ -1,0 +1,44 @@
+// Training of a Wan-type video autoencoder: reconstruction and divergence, on pictures and clips.
+#pragma once
+
+#include "models/wan_vae/wan_vae.h"
+#include "train/objective.h"
+
+namespace sana {
+
+struct VaeOptions {
+    double squared = 0;    // weight of the mean squared error beside the mean absolute one (weight 1)
+    double scales = 0.5;   // of the absolute error at half and quarter size: colours and flat areas
+    double edges = 0.5;    // of the absolute error of differences between neighbouring pixels
+    double motion = 0.25;  // of the absolute error of differences between neighbouring frames
+    double kl = 1e-6;  // of the divergence a latent element, summed over a sample's latents over its pixels
+};
+
+// [B,T,H,W,3] in -1..1 from a batch's videos (uint8), on a device.
+Tensor video_tensor(const Batch& batch, DType dtype, Device device);
+
+// A whole clip through one half, recorded by the tape of the thread: the first frame alone, then all others at once, which
+// is what encode() and decode() give in chunks. Not clamped, so that gradients pass everywhere.
+VaeMoments encode_recorded(const WanVae& vae, const Tensor& video);
+Tensor decode_recorded(const WanVae& vae, const Tensor& latents);
+
+class VaeObjective : public Objective {
+public:
+    VaeObjective(WanVae& vae, const VaeOptions& options) : vae_(vae), options_(options) {}
+
+    std::string stage() const override { return "vae"; }
+    std::vector<NamedParameter> parameters() override;
+    Losses losses(const Batch& batch, const Draws& draws) override;
+    void write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) override;
+
+    // Mean and deviation of every latent channel over some batches, as config.json keeps them; measured with the weights
+    // in the model, and written by the next write_model().
+    void measure_latents(const std::vector<Batch>& batches);
+
+private:
+    WanVae& vae_;
+    VaeOptions options_;
+    std::vector<double> mean_, deviation_;
+};
+
+}  // namespace sana

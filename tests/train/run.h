@@ -1,0 +1,114 @@
+// Tiny models and data for tests of training.
+#pragma once
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "core/parallel.h"
+#include "text/tokenizer.h"
+#include "train/flow.h"
+#include "train/trainer.h"
+#include "train/vae_objective.h"
+
+namespace sana::test {
+
+// A bright square on a dark field, moving with its number; pictures have one frame.
+class Squares : public Source {
+public:
+    explicit Squares(Bucket bucket, int64_t batch = 2) : bucket_(bucket), batch_(batch) {}
+    int64_t batches_per_epoch() const override { return 0; }
+    Batch batch(int64_t position) const override {
+        Batch out;
+        out.bucket = bucket_;
+        for (int64_t i = 0; i < batch_; ++i) {
+            Sample s;
+            s.index = position * batch_ + i;
+            s.id = join("square ", s.index);
+            s.caption = s.index % 2 == 0 ? "left" : "right";
+            out.samples.push_back(s);
+        }
+        return out;
+    }
+    Tensor video(const Sample& sample, const Bucket& k) const override {
+        Tensor v = zeros({k.frames, k.height, k.width, 3}, DType::U8);
+        for (int64_t i = 0; i < v.numel(); ++i) {
+            int64_t c = i % 3, w = i / 3 % k.width, h = i / 3 / k.width % k.height,
+                    t = i / 3 / k.width / k.height;
+            int64_t shift = (sample.index % 2 == 0 ? k.frames - 1 - t : t) + sample.index / 2 % 3;
+            bool inside = w >= shift && w < shift + 6 && h >= 4 && h < 11;
+            v.data<uint8_t>()[i] = static_cast<uint8_t>(inside ? 220 - 60 * c : 30 + 20 * c);
+        }
+        return v;
+    }
+    std::string fingerprint() const override { return join("squares ", bucket_.frames, " ", batch_); }
+
+private:
+    Bucket bucket_;
+    int64_t batch_;
+};
+
+inline WanVaeConfig tiny_vae_config() {
+    WanVaeConfig c;
+    c.base = c.decoder_base = 6;
+    c.latent_channels = 4;
+    c.multipliers = {1, 2};
+    c.residual_blocks = 1;
+    c.temporal_downsample = {true};
+    c.latents_mean = {0, 0, 0, 0};
+    c.latents_std = {1, 1, 1, 1};
+    return c;
+}
+
+inline DiTConfig tiny_dit_config() {
+    DiTConfig c;
+    c.in_channels = c.out_channels = 4;
+    c.heads = c.cross_heads = 2;
+    c.head_dim = c.cross_head_dim = 12;
+    c.layers = 2;
+    c.caption_channels = 16;
+    c.patch = {1, 2, 2};
+    return c;
+}
+
+inline Gemma2Config tiny_text_config() {
+    Gemma2Config c;
+    c.vocabulary = 32;
+    c.hidden = 16;
+    c.inner = 24;
+    c.layers = 2;
+    c.heads = 2;
+    c.kv_heads = 1;
+    c.head_dim = 8;
+    c.query_scalar = 8;
+    c.sliding = {true, false};
+    return c;
+}
+
+inline Tokenizer letters() {
+    nlohmann::json file = {
+        {"model",
+         {{"type", "BPE"}, {"vocab", {{"<pad>", 0}, {"<bos>", 2}}}, {"merges", nlohmann::json::array()}}},
+        {"post_processor",
+         {{"type", "TemplateProcessing"},
+          {"single", {{{"SpecialToken", {{"id", "<bos>"}}}}, {{"Sequence", {{"id", "A"}}}}}}}}};
+    for (int i = 0; i < 26; ++i) file["model"]["vocab"][std::string(1, static_cast<char>('a' + i))] = 4 + i;
+    return Tokenizer::parse(file.dump(), "letters");
+}
+
+// A folder of its own, removed at the end.
+struct Folder {
+    std::string path;
+    explicit Folder(const std::string& name)
+        : path((std::filesystem::temp_directory_path() /
+                join("sana-train-", name, "-", static_cast<int64_t>(getpid())))
+                   .string()) {
+        std::filesystem::remove_all(path);
+        std::filesystem::create_directories(path);
+    }
+    ~Folder() { std::filesystem::remove_all(path); }
+};
+
+}  // namespace sana::test
