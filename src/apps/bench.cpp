@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "apps/bench_models.h"
+#include "apps/bench_training.h"
 #include "bench/ops_bench.h"
 #include "core/parallel.h"
 #include "io/text_file.h"
@@ -37,9 +38,10 @@ void bench_model(BenchOptions o, const Common& common) {
     o.model.device = find_device(o.device);
     o.model.dtype = o.precision == "auto" ? (o.model.device == kCpu ? DType::F32 : DType::BF16)
                                           : parse_dtype(o.precision).value();
-    Subject subject = o.what == "dit"    ? dit_subject(o.model)
-                      : o.what == "text" ? text_subject(o.model)
-                                         : vae_subject(o.model);
+    Subject subject = o.what == "dit"          ? dit_subject(o.model)
+                      : o.what == "train-step" ? train_step_subject(o.model)
+                      : o.what == "text"       ? text_subject(o.model)
+                                               : vae_subject(o.model);
     Measurement measured = measure(subject, o.effort);
     Ceilings best = ceilings(o, o.model.dtype, o.model.device);
     console.line(to_text(subject, measured, best));
@@ -73,11 +75,11 @@ void add_bench(CLI::App& app, Common& common) {
         "The full sizes are made for GPUs; on a CPU take fewer --layers and a smaller --width and --height.");
     auto o = std::make_shared<BenchOptions>();
     command
-        ->add_option(
-            "what", o->what,
-            "ops: every op against its roofline; dit: one step of the transformer; text: the text encoder; "
-            "vae: decoding")
-        ->check(CLI::IsMember({"ops", "dit", "text", "vae"}))
+        ->add_option("what", o->what,
+                     "ops: every op against its roofline; dit: one step of the transformer; train-step: one "
+                     "of its training; "
+                     "text: the text encoder; vae: decoding")
+        ->check(CLI::IsMember({"ops", "dit", "train-step", "text", "vae"}))
         ->required();
     command
         ->add_option(
@@ -98,7 +100,7 @@ void add_bench(CLI::App& app, Common& common) {
     command->add_option("--height", o->model.height, "The same")->check(CLI::Range(16, 16384));
     command->add_option("--frames", o->model.frames, "Of the video (default 81)")
         ->check(CLI::Range(1, 100000));
-    command->add_option("--batch", o->model.batch, "Of dit: 2 is a guidance pair (default 2)")
+    command->add_option("--batch", o->model.batch, "Of dit and train-step: 2 is a guidance pair (default 2)")
         ->check(CLI::Range(1, 64));
     command->add_option("--layers", o->model.layers, "Of dit and text (default: all)")
         ->check(CLI::Range(1, 64));

@@ -10,16 +10,6 @@ namespace {
 
 constexpr int64_t kTextLength = 300;  // positions that the transformer sees
 
-Preset preset_of(const ModelBench& bench) {
-    Preset preset = find_preset(bench.preset);
-    if (bench.layers > 0) {
-        preset.dit.layers = bench.layers;
-        preset.text.layers = bench.layers;
-        preset.text.sliding.resize(static_cast<size_t>(bench.layers));
-    }
-    return preset;
-}
-
 Size size_of_video(const ModelBench& bench, const Preset& preset) {
     bool hd = preset.dit.sample_size == 22;
     return {bench.width > 0 ? bench.width
@@ -28,6 +18,18 @@ Size size_of_video(const ModelBench& bench, const Preset& preset) {
             bench.height > 0 ? bench.height
             : hd             ? 704
                              : 480};
+}
+
+}  // namespace
+
+Preset preset_of(const ModelBench& bench) {
+    Preset preset = find_preset(bench.preset);
+    if (bench.layers > 0) {
+        preset.dit.layers = bench.layers;
+        preset.text.layers = bench.layers;
+        preset.text.sliding.resize(static_cast<size_t>(bench.layers));
+    }
+    return preset;
 }
 
 Shape latents_of(const ModelBench& bench, const Preset& preset, int64_t batch) {
@@ -46,8 +48,6 @@ std::string video_text(const ModelBench& bench, const Preset& preset) {
     Size size = size_of_video(bench, preset);
     return join(bench.frames, " frames of ", size.width, " x ", size.height);
 }
-
-}  // namespace
 
 Subject dit_subject(const ModelBench& bench) {
     Preset preset = preset_of(bench);

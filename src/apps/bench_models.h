@@ -18,6 +18,11 @@ struct ModelBench {
     bool padded = false;  // the texts as one padded batch
 };
 
+// The preset with as many layers as asked for, the latents of the video, and its size in words.
+Preset preset_of(const ModelBench& bench);
+Shape latents_of(const ModelBench& bench, const Preset& preset, int64_t batch);
+std::string video_text(const ModelBench& bench, const Preset& preset);
+
 // One step of the transformer: both guidance branches.
 Subject dit_subject(const ModelBench& bench);
 // The text encoder on all texts.

@@ -22,7 +22,7 @@ int failed(const Common& common, int code, const std::string& message) {
 }  // namespace
 
 void add_parameters(CLI::App& command, Settings& settings, const std::vector<std::string>& names) {
-    for (const ParameterInfo& p : parameter_table()) {
+    for (const ParameterInfo& p : settings.table()) {
         if (!names.empty() && std::find(names.begin(), names.end(), p.name) == names.end()) continue;
         std::string help = p.help;
         if (!p.choices.empty()) {
@@ -72,6 +72,7 @@ int run(int argc, const char* const* argv) {
     add_inspect(app, common);
     add_convert(app, common);
     add_init(app, common);
+    add_train(app, common);
     add_bench(app, common);
     add_version(app, common);
     catch_interrupt();

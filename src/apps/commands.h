@@ -21,6 +21,7 @@ void add_decode(CLI::App& app, Common& common);
 void add_inspect(CLI::App& app, Common& common);
 void add_convert(CLI::App& app, Common& common);
 void add_init(CLI::App& app, Common& common);
+void add_train(CLI::App& app, Common& common);
 void add_bench(CLI::App& app, Common& common);
 void add_version(CLI::App& app, Common& common);
 

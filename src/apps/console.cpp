@@ -120,6 +120,13 @@ void Console::line(const std::string& text) {
     std::fflush(stdout);
 }
 
+void Console::live(const std::string& text) {
+    if (common_.json || common_.quiet || !terminal_) return;
+    std::fprintf(stderr, "\r\033[K%s", text.c_str());
+    std::fflush(stderr);
+    open_ = true;
+}
+
 void Console::progress(const Progress& p) {
     if (p.phase != phase_ || p.done == 0) {
         phase_ = p.phase;

@@ -21,6 +21,7 @@ public:
     // A fact for programs: {"event": name, ...}; fields: the inside of a JSON object.
     void event(const std::string& name, const std::string& fields);
     void line(const std::string& text);  // to standard output, unless JSON was asked for
+    void live(const std::string& text);  // a line that the next one replaces; on a terminal alone
 
 private:
     void progress(const Progress& p);

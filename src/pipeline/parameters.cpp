@@ -162,22 +162,22 @@ const std::vector<ParameterInfo>& parameter_table() {
     return table;
 }
 
-const ParameterInfo& parameter_info(const std::string& name) {
-    for (const ParameterInfo& p : parameter_table()) {
+const ParameterInfo& Settings::info(const std::string& name) const {
+    for (const ParameterInfo& p : *table_) {
         if (p.name == name) return p;
     }
     std::string near;
-    for (const ParameterInfo& p : parameter_table()) {
+    for (const ParameterInfo& p : *table_) {
         if (!name.empty() &&
             (p.name.find(name) != std::string::npos || name.find(p.name) != std::string::npos))
             near += ' ' + p.name;
     }
     fail_input("there is no parameter '", name, "'",
-               near.empty() ? "; sana generate --help lists them" : "; do you mean:" + near);
+               near.empty() ? "; sana " + command_ + " --help lists them" : "; do you mean:" + near);
 }
 
 void Settings::set(const std::string& name, const std::string& value, const std::string& origin) {
-    const ParameterInfo& p = parameter_info(name);
+    const ParameterInfo& p = info(name);
     if (p.optional && value.empty()) return;
     switch (p.type) {
         case Type::integer: parse_integer(p, value, origin); break;
@@ -205,19 +205,17 @@ void Settings::set(const std::string& name, const std::string& value, const std:
 
 std::string Settings::text(const std::string& name) const {
     auto it = values_.find(name);
-    return it == values_.end() ? parameter_info(name).fallback : it->second;
+    return it == values_.end() ? info(name).fallback : it->second;
 }
 int64_t Settings::integer(const std::string& name) const {
-    return parse_integer(parameter_info(name), text(name), name);
+    return parse_integer(info(name), text(name), name);
 }
-double Settings::number(const std::string& name) const {
-    return parse_number(parameter_info(name), text(name), name);
-}
+double Settings::number(const std::string& name) const { return parse_number(info(name), text(name), name); }
 bool Settings::flag(const std::string& name) const { return text(name) == "true"; }
 
 std::string Settings::to_json(bool recipe_only) const {
     nlohmann::ordered_json json = nlohmann::ordered_json::object();
-    for (const ParameterInfo& p : parameter_table()) {
+    for (const ParameterInfo& p : *table_) {
         if ((recipe_only && !p.recipe) || (p.optional && !given(p.name))) continue;
         switch (p.type) {
             case Type::integer: json[p.name] = integer(p.name); break;
@@ -232,7 +230,7 @@ std::string Settings::to_json(bool recipe_only) const {
 std::string Settings::to_toml() const {
     std::string out, group;
     auto json = nlohmann::json::parse(to_json(false));
-    for (const ParameterInfo& p : parameter_table()) {
+    for (const ParameterInfo& p : *table_) {
         if (p.group != group) {
             out += join(group.empty() ? "" : "\n", "# ", p.group, '\n');
             group = p.group;
@@ -250,7 +248,7 @@ void Settings::merge_json(const std::string& text, const std::string& origin) {
     check_input(json.is_object(), origin, ": an object of parameter names and values is expected");
     for (auto& [name, value] : json.items()) {
         std::string where = origin + ": " + name;
-        const ParameterInfo& p = parameter_info(name);
+        const ParameterInfo& p = info(name);
         check_input(value.is_string() || value.is_number() || value.is_boolean(), where,
                     " must be a text, a number, true or false");
         std::string words = value.is_string() ? value.get<std::string>() : value.dump();

@@ -28,11 +28,16 @@ struct ParameterInfo {
 };
 
 const std::vector<ParameterInfo>& parameter_table();
-const ParameterInfo& parameter_info(const std::string& name);  // InputError with the nearest names
 
 // Values of parameters, checked against the table when they are set.
 class Settings {
 public:
+    // Another table (of a training run) has other names; what makes a request or a placement needs those of a generation.
+    explicit Settings(const std::vector<ParameterInfo>& table = parameter_table(),
+                      std::string command = "generate")
+        : table_(&table), command_(std::move(command)) {}
+    const std::vector<ParameterInfo>& table() const { return *table_; }
+
     // origin: where the value comes from, for messages ("--steps", "run.toml").
     void set(const std::string& name, const std::string& value, const std::string& origin);
     bool is_set(const std::string& name) const { return values_.count(name) != 0; }
@@ -57,6 +62,10 @@ public:
     Settings with_precisions(const Placement& placement) const;
 
 private:
+    const ParameterInfo& info(const std::string& name) const;  // InputError with the nearest names
+
+    const std::vector<ParameterInfo>* table_;
+    std::string command_;
     std::map<std::string, std::string> values_;
 };
 
