@@ -11,6 +11,7 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "core/check.h"
 #include "core/cuda/device.h"
@@ -33,10 +34,16 @@ int64_t rounded_size(int64_t bytes) {
     return std::max<int64_t>(step, (bytes + step - 1) / step * step);
 }
 
+}  // namespace
+
 // The cache of one device. Blocks wait in `free_` by size and in `order_` by the time they were freed.
 class Allocator {
 public:
-    explicit Allocator(Device device) : device_(device) {}
+    // parent: where a pool's blocks come from; nullptr: the system.
+    explicit Allocator(Device device, Allocator* parent = nullptr) : device_(device), parent_(parent) {}
+    ~Allocator() { shrink(0); }
+
+    Device device() const { return device_; }
 
     void* take(int64_t size) {
         std::lock_guard lock(mutex_);
@@ -54,6 +61,7 @@ public:
         }
         statistics_.active += taken_size_[block];
         statistics_.peak = std::max(statistics_.peak, statistics_.active);
+        statistics_.peak_taken = std::max(statistics_.peak_taken, statistics_.active + statistics_.cached);
         return block;
     }
 
@@ -77,6 +85,7 @@ public:
     void reset_peak() {
         std::lock_guard lock(mutex_);
         statistics_.peak = statistics_.active;
+        statistics_.peak_taken = statistics_.active + statistics_.cached;
     }
 
     void set_limit(int64_t bytes) {
@@ -114,6 +123,7 @@ private:
     }
 
     void* ask(int64_t size) {
+        if (parent_ != nullptr) return parent_->take(size);
         if (statistics_.active + statistics_.cached + size > capacity_) return nullptr;
         if (device_.type == DeviceType::cuda) return cuda::allocate(device_.index, size);
         size_t alignment = size >= kSmallLimit ? static_cast<size_t>(kLargeStep) : 64;
@@ -125,6 +135,7 @@ private:
     }
 
     void drop(void* block) {
+        if (parent_ != nullptr) return parent_->give(block);
         if (device_.type == DeviceType::cuda) return cuda::release(device_.index, block);
         std::free(block);
     }
@@ -142,6 +153,7 @@ private:
     }
 
     Device device_;
+    Allocator* parent_;
     std::mutex mutex_;
     Order order_;
     std::multimap<int64_t, Order::iterator> free_;
@@ -150,30 +162,37 @@ private:
     int64_t limit_ = INT64_MAX, capacity_ = INT64_MAX;
 };
 
-Allocator& allocator(Device device) {
+namespace {
+
+std::shared_ptr<Allocator> allocator(Device device) {
     // Never destroyed: storages may outlive static destruction.
-    static Allocator* cpu = new Allocator(kCpu);
+    static auto* cpu = new std::shared_ptr<Allocator>(new Allocator(kCpu));
     if (device.type == DeviceType::cpu) return *cpu;
     static std::mutex mutex;
-    static std::map<int, Allocator*> cuda_devices;
+    static auto* cuda_devices = new std::map<int, std::shared_ptr<Allocator>>;
     std::lock_guard lock(mutex);
-    auto it = cuda_devices.find(device.index);
-    if (it == cuda_devices.end()) {
+    auto it = cuda_devices->find(device.index);
+    if (it == cuda_devices->end()) {
         cuda::check_usable(device);
-        it = cuda_devices.emplace(device.index, new Allocator(device)).first;
+        it = cuda_devices->emplace(device.index, new Allocator(device)).first;
     }
-    return *it->second;
+    return it->second;
 }
+
+thread_local std::shared_ptr<Allocator> active_pool;
 
 class CachedStorage : public Storage {
 public:
-    CachedStorage(void* block, int64_t front, int64_t bytes, Device device)
-        : Storage(static_cast<std::byte*>(block) + front, bytes, device), block_(block), front_(front) {}
+    CachedStorage(std::shared_ptr<Allocator> from, void* block, int64_t front, int64_t bytes)
+        : Storage(static_cast<std::byte*>(block) + front, bytes, from->device()),
+          from_(std::move(from)),
+          block_(block),
+          front_(front) {}
 
     ~CachedStorage() override {
         derived.reset();
         if (front_ > 0) check_sentinels();
-        allocator(device()).give(block_);
+        from_->give(block_);
     }
 
 private:
@@ -192,6 +211,7 @@ private:
         if (broken(data() - kSentinel) || broken(data() + bytes())) guard_violations += 1;
     }
 
+    std::shared_ptr<Allocator> from_;
     void* block_;
     int64_t front_;
 };
@@ -202,8 +222,10 @@ StoragePtr allocate(int64_t bytes, Device device) {
     check(bytes >= 0, "a block of ", bytes, " bytes was asked for");
     bool guarded = guards > 0;
     int64_t front = guarded ? kSentinel : 0;
-    void* block = allocator(device).take(rounded_size(bytes + 2 * front));
-    auto storage = std::make_shared<CachedStorage>(block, front, bytes, device);
+    std::shared_ptr<Allocator> from =
+        active_pool != nullptr && active_pool->device() == device ? active_pool : allocator(device);
+    void* block = from->take(rounded_size(bytes + 2 * front));
+    auto storage = std::make_shared<CachedStorage>(std::move(from), block, front, bytes);
     if (guarded) {
         auto fill = [&](std::byte* to, int value, int64_t count) {
             if (device.type == DeviceType::cuda) return cuda::fill(device.index, to, value, count);
@@ -216,11 +238,17 @@ StoragePtr allocate(int64_t bytes, Device device) {
     return storage;
 }
 
-MemoryStatistics memory_statistics(Device device) { return allocator(device).statistics(); }
-void reset_peak(Device device) { allocator(device).reset_peak(); }
-void release_cached(Device device) { allocator(device).release(); }
-void set_cache_limit(Device device, int64_t bytes) { allocator(device).set_limit(bytes); }
-void set_capacity(Device device, int64_t bytes) { allocator(device).set_capacity(bytes); }
+MemoryPool::MemoryPool(Device device)
+    : allocator_(std::make_shared<Allocator>(device, allocator(device).get())) {}
+
+MemoryPool::Use::Use(const MemoryPool& pool) : before_(std::exchange(active_pool, pool.allocator_)) {}
+MemoryPool::Use::~Use() { active_pool = before_; }
+
+MemoryStatistics memory_statistics(Device device) { return allocator(device)->statistics(); }
+void reset_peak(Device device) { allocator(device)->reset_peak(); }
+void release_cached(Device device) { allocator(device)->release(); }
+void set_cache_limit(Device device, int64_t bytes) { allocator(device)->set_limit(bytes); }
+void set_capacity(Device device, int64_t bytes) { allocator(device)->set_capacity(bytes); }
 
 int64_t peak_resident_bytes() {
     rusage usage{};

@@ -43,10 +43,36 @@ public:
 // Uninitialised memory, aligned to 64 bytes. Throws OutOfMemory when there is none, naming the size and what is in use.
 StoragePtr allocate(int64_t bytes, Device device);
 
+class Allocator;  // of a device or a pool
+
+// Memory with a cache of its own: blocks that are freed stay in it, for later requests made in it. What a recorded graph
+// of device work uses lives in one, so that its addresses stay its own between two launches. Its blocks come from the
+// device's cache and count there as active; they go back when the pool and the last storage of it are gone.
+class MemoryPool {
+public:
+    explicit MemoryPool(Device device);
+
+    // While alive, this thread's requests for the pool's device are served by the pool.
+    class Use {
+    public:
+        explicit Use(const MemoryPool& pool);
+        ~Use();
+        Use(const Use&) = delete;
+        Use& operator=(const Use&) = delete;
+
+    private:
+        std::shared_ptr<Allocator> before_;
+    };
+
+private:
+    std::shared_ptr<Allocator> allocator_;
+};
+
 struct MemoryStatistics {
     int64_t active = 0;              // bytes held by live storages
     int64_t cached = 0;              // bytes kept for reuse
     int64_t peak = 0;                // largest active since start or reset_peak()
+    int64_t peak_taken = 0;          // largest active + cached since then: what the system had to give
     int64_t system_allocations = 0;  // how often the system was asked
 };
 

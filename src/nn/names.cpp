@@ -182,7 +182,8 @@ void load(const std::vector<NamedParameter>& parameters, const CheckpointNames& 
             check_input(is_float(stored.dtype()) && stored.dtype() != DType::F8E4M3 &&
                             stored.dtype() != DType::F8E5M2,
                         source, ": ", key, " is ", stored.dtype(), "; weights are fp32, bf16, fp16 or fp64");
-            parts.push_back(stored);
+            // A device turns and converts faster than the host. fp64 is arithmetic of the CPU.
+            parts.push_back(stored.dtype() == DType::F64 ? stored : stored.to(device));
         }
         for (const Tensor& part : parts) {
             check_input(part.dtype() == parts[0].dtype(), source, ": ", named.name,

@@ -49,4 +49,23 @@ void fill_normal(int device, float* to, int64_t n, const NormalSource& source);
 
 void synchronise(int device);
 
+// Page-locks memory of the host for copies (core/copy_queue.h).
+void pin(void* data, int64_t bytes);
+void unpin(void* data);
+
+// A stream of copies beside the device's own (class CopyQueue).
+void* make_queue(int device);
+void destroy_queue(int device, void* queue);
+void queue_copy(int device, void* queue, const void* from, void* to, int64_t bytes);
+void finish_queue(int device, void* queue);
+void queue_waits_for_device(int device, void* queue);
+void device_waits_for_queue(int device, void* queue);
+
+// What is given to the device's stream between begin and end is recorded instead of done (class DeviceGraph).
+void begin_recording(int device);
+void drop_recording(int device);
+void* end_recording(int device);
+void launch_graph(int device, void* graph);
+void destroy_graph(int device, void* graph);
+
 }  // namespace sana::cuda
