@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "apps/bench_models.h"
+#include "apps/bench_request.h"
 #include "apps/bench_training.h"
 #include "bench/ops_bench.h"
 #include "core/parallel.h"
@@ -18,6 +19,7 @@ struct BenchOptions {
     Effort effort;
     int64_t threads = 0;
     double tflop_per_s = 0, tb_per_s = 0;  // 0: measured
+    Settings settings;                     // of a request: the parameter table
 };
 
 void bench_ops(const BenchOptions& o, const Common& common) {
@@ -53,9 +55,41 @@ void bench_model(BenchOptions o, const Common& common) {
     if (!o.out.empty()) write_text_file(o.out, json.dump(2) + "\n");
 }
 
+// Words of about the length that the released models are used with.
+std::string long_prompt() {
+    std::string text;
+    for (int i = 0; i < 9; ++i) text += "a red kite over the bay ";
+    return text;
+}
+
+void bench_request(BenchOptions o, const Common& common) {
+    Console console(common);
+    Settings& s = o.settings;
+    s.set("device", o.device, "--device");
+    s.set("precision", o.precision, "--precision");
+    if (s.text("prompt").empty()) s.set("prompt", long_prompt(), "bench");
+    const Preset& preset = find_preset(o.model.preset);
+    Size size = size_of_video(o.model, preset);
+    s.set("width", join(size.width), "--width");
+    s.set("height", join(size.height), "--height");
+    s.set("frames", join(o.model.frames), "--frames");
+    Placement placement = s.placement();
+    ModelFolder model = s.given("model") ? ModelFolder(s.model_paths()) : random_model(preset, 1);
+    RequestMeasurement measured = measure_request(model, placement, s.request(), o.effort.repeats);
+    console.line(to_text(measured));
+    nlohmann::ordered_json json{{"event", "bench"}};
+    json.update(to_json(measured));
+    json["preset"] = s.given("model") ? s.text("model") : preset.name;
+    json["environment"] = environment(placement.device);
+    if (common.json) std::cout << json.dump() << "\n" << std::flush;
+    json.erase("event");
+    if (!o.out.empty()) write_text_file(o.out, json.dump(2) + "\n");
+}
+
 void bench(const BenchOptions& o, const Common& common) {
     if (o.threads > 0) set_threads(static_cast<int>(o.threads));
     if (o.what == "ops") return bench_ops(o, common);
+    if (o.what == "request") return bench_request(o, common);
     bench_model(o, common);
 }
 
@@ -71,15 +105,18 @@ void add_bench(CLI::App& app, Common& common) {
         "  sana bench dit --preset sana-video-2b-720p --seconds 20 --profile\n"
         "  sana bench vae --precision bf16 --out vae.json      Wan decode of 81 frames at 832 x 480\n"
         "  sana bench text --lengths 300 300 --padded          Gemma-2 on a padded pair\n"
+        "  sana bench request --vram 8G --step-cache 0.05      a whole request, and what the cache costs in "
+        "error\n"
         "  sana bench ops --filter linear                      an op at the sizes of its cases\n"
         "The full sizes are made for GPUs; on a CPU take fewer --layers and a smaller --width and --height.");
     auto o = std::make_shared<BenchOptions>();
     command
-        ->add_option("what", o->what,
-                     "ops: every op against its roofline; dit: one step of the transformer; train-step: one "
-                     "of its training; "
-                     "text: the text encoder; vae: decoding")
-        ->check(CLI::IsMember({"ops", "dit", "train-step", "text", "vae"}))
+        ->add_option(
+            "what", o->what,
+            "ops: every op against its roofline; dit: one step of the transformer; train-step: one "
+            "of its training; text: the text encoder; vae: decoding; request: all of it, from a prompt "
+            "to frames")
+        ->check(CLI::IsMember({"ops", "dit", "train-step", "text", "vae", "request"}))
         ->required();
     command
         ->add_option(
@@ -107,7 +144,9 @@ void add_bench(CLI::App& app, Common& common) {
     command->add_option("--lengths", o->model.lengths, "Of text: tokens of each text (default 519 300)")
         ->check(CLI::Range(1, 8192))
         ->expected(1, 16);
-    command->add_flag("--padded", o->model.padded, "Of text: one padded batch instead of a text at a time");
+    command->add_flag("--padded", o->model.padded,
+                      "Of text: one padded batch instead of texts one behind the other");
+    command->add_flag("--graph", o->model.graph, "Of dit on a GPU: recorded once and launched as a whole");
     command->add_option("--repeats", o->effort.repeats, "Runs behind the first one, at least (default 3)")
         ->check(CLI::Range(1, 100000));
     command->add_option("--seconds", o->effort.seconds, "Time spent on these runs, at least (default 0)")
@@ -122,6 +161,10 @@ void add_bench(CLI::App& app, Common& common) {
         ->check(CLI::Range(1e-6, 1e6));
     command->add_option("--out", o->out, "Write the figures to a JSON file")->type_name("FILE");
     command->add_option("--threads", o->threads, "CPU threads; 0: all cores")->check(CLI::Range(0, 1024));
+    // The prompt, the seed and the size of a request come from above or from the program.
+    add_parameters(*command, o->settings,
+                   {"model", "prompt", "negative-prompt", "steps", "guidance", "sampler", "step-cache",
+                    "vram", "vae-precision", "vae-tile"});
     command->callback([=, &common] { bench(*o, common); });
 }
 

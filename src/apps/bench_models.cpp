@@ -3,12 +3,9 @@
 #include <algorithm>
 
 #include "core/random.h"
+#include "pipeline/graph_cache.h"
 
 namespace sana::apps {
-
-namespace {
-
-constexpr int64_t kTextLength = 300;  // positions that the transformer sees
 
 Size size_of_video(const ModelBench& bench, const Preset& preset) {
     bool hd = preset.dit.sample_size == 22;
@@ -18,6 +15,18 @@ Size size_of_video(const ModelBench& bench, const Preset& preset) {
             bench.height > 0 ? bench.height
             : hd             ? 704
                              : 480};
+}
+
+namespace {
+
+constexpr int64_t kTextLength = 300;  // positions that the transformer sees
+
+// f on the inputs, as a recording where that is asked for.
+std::function<void()> recorded(const ModelBench& bench, const std::vector<Tensor>& inputs,
+                               const GraphCache::Function& f) {
+    if (!bench.graph) return [=] { f(inputs); };
+    auto graphs = std::make_shared<GraphCache>(bench.device, [](const std::string& text) { fail(text); });
+    return [=] { graphs->run("benchmark", inputs, f); };
 }
 
 }  // namespace
@@ -67,7 +76,8 @@ Subject dit_subject(const ModelBench& bench) {
                     bench.device,
                     dit_work(preset.dit, shape, kTextLength, size_of(bench.dtype)),
                     {}};
-    subject.run = [=] { dit->forward(latents, times, *text); };
+    subject.run = recorded(bench, {latents, times},
+                           [=](const std::vector<Tensor>& in) { return dit->forward(in[0], in[1], *text); });
     return subject;
 }
 
@@ -93,28 +103,22 @@ Subject text_subject(const ModelBench& bench) {
                     bench.device,
                     text_work(preset.text, bench.lengths),
                     {}};
-    if (bench.padded) {
-        std::vector<int32_t> ids, mask;
-        for (int64_t length : bench.lengths) {
-            std::vector<int32_t> row = ids_of(length);
-            ids.insert(ids.end(), row.begin(), row.end());
-            for (int64_t i = 0; i < longest; ++i) mask.push_back(i < length);
-        }
-        Tensor id_tensor = from_vector(ids, {count, longest}).to(bench.device),
-               mask_tensor = from_vector(mask, {count, longest}).to(bench.device);
-        subject.run = [=] { model->forward(id_tensor, mask_tensor); };
-        return subject;
+    Gemma2Call call{.positions = model->positions(longest)};
+    std::vector<int32_t> ids, mask;
+    for (int64_t length : bench.lengths) {
+        std::vector<int32_t> row = ids_of(length);
+        ids.insert(ids.end(), row.begin(), bench.padded ? row.end() : row.begin() + length);
+        for (int64_t i = 0; i < longest; ++i) mask.push_back(i < length);
     }
-    std::vector<Tensor> texts;
-    for (int64_t length : bench.lengths)
-        texts.push_back(from_vector(ids_of(length), {longest})
-                            .outer_slice(0, length)
-                            .clone()
-                            .reshape({1, length})
-                            .to(bench.device));
-    subject.run = [=] {
-        for (const Tensor& ids : texts) model->forward(ids, {});
-    };
+    Tensor id_tensor, mask_tensor;
+    if (bench.padded) {
+        id_tensor = from_vector(ids, {count, longest}).to(bench.device);
+        mask_tensor = from_vector(mask, {count, longest}).to(bench.device);
+    } else {
+        id_tensor = from_vector(ids, {1, static_cast<int64_t>(ids.size())}).to(bench.device);
+        call.lengths = bench.lengths;
+    }
+    subject.run = [=] { model->forward(id_tensor, mask_tensor, call); };
     return subject;
 }
 

@@ -16,12 +16,15 @@ struct ModelBench {
     std::vector<int64_t> lengths = {
         519, 300};        // of the texts: a prompt behind its instruction, and a negative one
     bool padded = false;  // the texts as one padded batch
+    bool graph = false;   // dit: recorded and launched as a whole
 };
 
 // The preset with as many layers as asked for, the latents of the video, and its size in words.
 Preset preset_of(const ModelBench& bench);
 Shape latents_of(const ModelBench& bench, const Preset& preset, int64_t batch);
 std::string video_text(const ModelBench& bench, const Preset& preset);
+// Of the video: what was asked for, else what the preset was released for.
+Size size_of_video(const ModelBench& bench, const Preset& preset);
 
 // One step of the transformer: both guidance branches.
 Subject dit_subject(const ModelBench& bench);

@@ -194,9 +194,9 @@ std::string to_text(const Subject& subject, const Measurement& m, const Ceilings
         join(subject.what, ", ", subject.shape, ", ", subject.dtype, ", ", subject.device, "\n");
     out += formatted("  %10.2f ms  mean of %zu (%.2f .. %.2f), first %.1f ms\n", mean * 1e3, m.times.size(),
                      *low * 1e3, *high * 1e3, m.cold * 1e3);
-    out += formatted("  %10.2f ms  floor at %.1f TFLOP/s and %.3f TB/s: %.0f %% of it reached\n", least * 1e3,
+    out += formatted("  %10.2f ms  floor at %.4g TFLOP/s and %.3g TB/s: %.0f %% of it reached\n", least * 1e3,
                      ceilings.product * 1e-12, ceilings.copy * 1e-12, least / mean * 100);
-    out += formatted("  %10.2f     TFLOP/s (%.3f TFLOP)\n", subject.work.flop / mean * 1e-12,
+    out += formatted("  %10.4g     TFLOP/s (%.4g TFLOP)\n", subject.work.flop / mean * 1e-12,
                      subject.work.flop * 1e-12);
     out += join("  ", bytes_text(static_cast<double>(m.weights)), " before, ",
                 bytes_text(static_cast<double>(m.peak)), " at most\n");

@@ -1,6 +1,7 @@
 // sana encode, sana decode: between video files and latents files.
 #include <memory>
 
+#include "apps/frame_queue.h"
 #include "apps/run_generation.h"
 #include "core/parallel.h"
 #include "io/image.h"
@@ -94,13 +95,14 @@ void decode(const std::string& in, const Settings& settings, const Common& commo
     VideoWriter writer(out,
                        {settings.text("format"), fps, static_cast<int>(settings.integer("quality")), recipe});
     int64_t frames = 0;
+    FrameQueue queue(writer);
     hooks.frames = [&](const Tensor& chunk) {
-        writer.append(chunk);
+        queue.append(chunk);
         frames += chunk.dim(0);
     };
     VideoPipeline pipeline(model, placement);
     pipeline.decode(latents, output, settings.request().tiling, hooks);
-    writer.finish();
+    queue.finish();
     double peak = static_cast<double>(peak_resident_bytes());
     console.event("done", join("\"file\": ", json_string(out), ", \"frames\": ", frames, ", \"peak_bytes\": ",
                                static_cast<int64_t>(peak), device_memory_fields(placement.device)));

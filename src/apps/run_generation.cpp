@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "apps/frame_queue.h"
 #include "apps/recipe.h"
 #include "core/parallel.h"
 #include "io/image.h"
@@ -78,13 +79,14 @@ void run_generation(const Settings& settings, const Common& common) {
         latents_kept = true;
     };
     int64_t frames = 0;
+    FrameQueue queue(writer);
     hooks.frames = [&](const Tensor& chunk) {
-        writer.append(chunk);
+        queue.append(chunk);
         frames += chunk.dim(0);
     };
     try {
         pipeline.generate(request, hooks);
-        writer.finish();
+        queue.finish();
     } catch (const std::exception&) {
         if (latents_kept)
             console.note(join("the finished latents are kept: sana decode '", latents_path, "' --model '",

@@ -51,7 +51,15 @@ void fill(const std::vector<NamedParameter>& parameters, const CheckpointNames& 
           const TensorMap& weights, DType dtype, const std::string& path, Device device) {
     load(parameters, names, weights, dtype, path, device);
     // What was turned or converted on its way has left free blocks of many sizes behind.
-    if (device != kCpu) release_cached(kCpu);
+    if (device != kCpu) {
+        release_cached(device);
+        release_cached(kCpu);
+    }
+}
+
+void draw_part(const std::vector<NamedParameter>& parameters, uint64_t seed, DType dtype, Device device) {
+    draw(parameters, seed, dtype, device);
+    release_cached(device);  // drawn in fp32
 }
 
 }  // namespace
@@ -77,6 +85,17 @@ ModelFolder::ModelFolder(const ModelPaths& paths) : paths_(paths) {
     read_scheduler();
     read_prompt_template();
     check_parts();
+    make_size_rules();
+}
+
+ModelFolder::ModelFolder(const RandomModel& model)
+    : dit(model.dit), text(model.text), vae(model.vae), random_(model) {
+    paths_.folder = "a random model";
+    check_parts();
+    make_size_rules();
+}
+
+void ModelFolder::make_size_rules() {
     VaeShape shape = shape_of(vae);
     size_rules.multiple = shape.spatial_factor * std::max(dit.patch[1], dit.patch[2]);
     size_rules.temporal = shape.temporal_factor * dit.patch[0];
@@ -143,6 +162,11 @@ void ModelFolder::read_prompt_template() {
 }
 
 DiT ModelFolder::load_transformer(DType dtype, Device device) const {
+    if (random_) {
+        DiT drawn(dit);
+        draw_part(parameters(drawn), random_->seed, dtype, device);
+        return drawn;
+    }
     std::string path = paths_.transformer.empty() ? part("transformer") : paths_.transformer;
     TensorMap weights = read_weights(path);
     DiT model(dit);
@@ -152,6 +176,11 @@ DiT ModelFolder::load_transformer(DType dtype, Device device) const {
 }
 
 Gemma2 ModelFolder::load_text_encoder(std::optional<DType> dtype, Device device) const {
+    if (random_) {
+        Gemma2 drawn(text);
+        draw_part(parameters(drawn), random_->seed, dtype.value_or(random_->text_dtype), device);
+        return drawn;
+    }
     std::string path = part("text_encoder");
     TensorMap weights = read_weights(path);
     Gemma2 model(text);
@@ -166,6 +195,11 @@ Gemma2 ModelFolder::load_text_encoder(std::optional<DType> dtype, Device device)
 }
 
 Vae ModelFolder::load_vae(VaeParts parts, DType dtype, Device device) const {
+    if (random_) {
+        Vae drawn(vae, parts);
+        draw_part(drawn.parameters(), random_->seed, dtype, device);
+        return drawn;
+    }
     std::string path = part("vae");
     TensorMap weights = read_weights(path);
     Vae model(vae, parts);
@@ -174,11 +208,13 @@ Vae ModelFolder::load_vae(VaeParts parts, DType dtype, Device device) const {
 }
 
 Tokenizer ModelFolder::load_tokenizer() const {
+    if (random_) return Tokenizer::parse(random_->tokenizer, paths_.folder);
     return Tokenizer::load(paths_.tokenizer.empty() ? part("tokenizer") : paths_.tokenizer);
 }
 
 std::vector<std::pair<std::string, std::string>> ModelFolder::fingerprints() const {
     std::vector<std::pair<std::string, std::string>> out;
+    check(!random_, "a random model has no files");
     for (const char* name : {"transformer", "text_encoder", "vae"}) {
         bool own = std::string(name) == "transformer" && !paths_.transformer.empty();
         std::string all;

@@ -23,10 +23,21 @@ struct ModelPaths {
     std::string prompt_template;  // see load_prompt_template(); "none": no instruction
 };
 
+// A model without files: its weights are drawn when a part is built.
+struct RandomModel {
+    DiTConfig dit;
+    Gemma2Config text;
+    VaeConfig vae;
+    DType text_dtype = DType::F32;  // "as stored"
+    uint64_t seed = 0;
+    std::string tokenizer;  // the text of a tokenizer.json
+};
+
 class ModelFolder {
 public:
     // InputError when a config is missing or bad, or when the parts do not belong together.
     explicit ModelFolder(const ModelPaths& paths);
+    explicit ModelFolder(const RandomModel& model);
 
     const ModelPaths& paths() const { return paths_; }
     DiTConfig dit;
@@ -52,9 +63,11 @@ private:
     void read_scheduler();
     void read_prompt_template();
     void check_parts() const;
+    void make_size_rules();
     std::string part(const char* name) const { return paths_.folder + "/" + name; }
 
     ModelPaths paths_;
+    std::optional<RandomModel> random_;
 };
 
 // The weights of a part: a folder's files by the base names in use, or a single file.

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "pipeline/memory_plan.h"
+
 namespace sana {
 
 namespace {
@@ -86,6 +88,12 @@ std::vector<ParameterInfo> make_table() {
     range(model_decides(add("sampling", "flow-shift", Type::number, "",
                             "Shift of the noise schedule towards noise. Default: the model's scheduler.")),
           0.001, 1000);
+    range(
+        add("sampling", "step-cache", Type::number, "0",
+            "Skip steps whose result can be told from earlier ones (EasyCache): the estimated error that may "
+            "gather before a step is computed again. 0.05 skips about a fifth of 50 steps, 0.1 a third; it "
+            "changes the video a little. 0: off."),
+        0, 10);
     range(add("sampling", "seed", Type::integer, "0", "The same seed gives the same video."), 0,
           9007199254740991.0);
     add("sampling", "rng", Type::choice, "philox",
@@ -108,6 +116,11 @@ std::vector<ParameterInfo> make_table() {
     auto& threads =
         not_in_recipe(add("machine", "threads", Type::integer, "0", "CPU threads; 0: all cores."));
     range(threads, 0, 1024);
+    not_in_recipe(
+        add("machine", "vram", Type::text, "auto",
+            "Device memory that a run may take: 8G, 12G, 24G, any number of G or M. What does not fit is "
+            "cut in pieces, streamed from the host, or moved there; the plan is printed. auto: what is "
+            "free on the GPU."));
     range(add("machine", "vae-tile", Type::integer, "0",
               "Spatial tiles of the autoencoder, to save memory; changes the result near tile borders. 0: "
               "off."),
@@ -275,6 +288,7 @@ Request Settings::request() const {
     r.guidance = number("guidance");
     if (given("sampler")) r.sampler = parse_sampler(text("sampler"));
     if (given("flow-shift")) r.flow_shift = number("flow-shift");
+    r.step_cache = number("step-cache");
     r.motion_score = integer("motion-score");
     r.seed = static_cast<uint64_t>(integer("seed"));
     r.rng = text("rng") == "torch" ? Rng::torch : Rng::philox;
@@ -297,6 +311,11 @@ Placement Settings::placement() const {
     p.transformer = precision("precision");
     p.vae = precision("vae-precision");
     if (p.transformer != DType::F32) p.text = std::nullopt;
+    int64_t vram = parse_vram(text("vram"));
+    check_input(vram == 0 || p.device != kCpu, "--vram ", text("vram"),
+                " is for GPUs, but this run computes on the CPU; leave it out or take --device cuda");
+    p.explain_plan = vram > 0;
+    p.budget = vram > 0 ? vram : automatic_budget(p.device);
     return p;
 }
 

@@ -1,6 +1,7 @@
 // Where a generation computes, and in which dtypes.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -13,6 +14,8 @@ struct Placement {
     Device device = kCpu;
     DType transformer = DType::F32, vae = DType::F32;
     std::optional<DType> text = DType::F32;  // of the text encoder; none: the dtype it is stored in
+    int64_t budget = 0;  // bytes of device memory that a run may take (pipeline/memory_plan.h); 0: no limit
+    bool explain_plan = false;  // tell the memory plan even when nothing has to be cut to fit
 };
 
 // Whether a text names a device or is "auto"; says nothing about whether the device exists.

@@ -154,6 +154,11 @@ const Preset& find_preset(const std::string& name) {
     fail_input("there is no preset '", name, "'; there are ", names);
 }
 
+ModelFolder random_model(const Preset& preset, uint64_t seed) {
+    return ModelFolder(
+        RandomModel{preset.dit, preset.text, preset.vae, preset.text_dtype, seed, byte_tokenizer()});
+}
+
 void write_random_model(const Preset& preset, const InitOptions& options,
                         const std::function<void(const std::string&)>& note) {
     check_input(!options.folder.empty(), "no folder given; use --out FOLDER");

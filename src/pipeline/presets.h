@@ -4,9 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "models/dit/dit.h"
-#include "models/gemma2/gemma2.h"
-#include "pipeline/vae.h"
+#include "pipeline/model_folder.h"
 
 namespace sana {
 
@@ -20,6 +18,9 @@ struct Preset {
 
 const std::vector<Preset>& presets();
 const Preset& find_preset(const std::string& name);  // InputError lists the names
+
+// The model of a preset with random weights, without files.
+ModelFolder random_model(const Preset& preset, uint64_t seed);
 
 struct InitOptions {
     std::string folder;

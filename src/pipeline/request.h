@@ -26,6 +26,7 @@ struct Request {
     double guidance = 6;
     std::optional<SamplerKind> sampler;  // none: the model's own
     std::optional<double> flow_shift;    // none: the model's own
+    double step_cache = 0;               // threshold of the step cache (sampling/step_cache.h); 0: off
     int64_t motion_score = 0;            // > 0: " motion score: N." behind the prompt
     uint64_t seed = 0;
     Rng rng = Rng::philox;

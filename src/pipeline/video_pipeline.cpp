@@ -1,13 +1,19 @@
 #include "pipeline/video_pipeline.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <future>
 
 #include "core/random.h"
 #include "core/scope.h"
 #include "ops/layout.h"
 #include "ops/pointwise.h"
+#include "pipeline/block_stream.h"
+#include "pipeline/graph_cache.h"
+#include "pipeline/work.h"
 #include "sampling/denoise.h"
+#include "sampling/step_cache.h"
 
 namespace sana {
 
@@ -98,11 +104,28 @@ Plan VideoPipeline::plan(const Request& r, const Hooks& hooks) const {
     return plan;
 }
 
+const MemoryPlan& VideoPipeline::fit(const Request& r, const Plan& p, const Hooks& hooks) {
+    memory_ = plan_memory(
+        {model_.dit, model_.text, model_.vae, placement_, p.latents, r.guidance > 1, r.image.defined()},
+        placement_.budget);
+    bool cut =
+        std::any_of(memory_.phases.begin(), memory_.phases.end(), [](auto& m) { return !m.how.empty(); });
+    if (cut || placement_.explain_plan) note(hooks, to_text(memory_));
+    if (placement_.device != kCpu)
+        set_capacity(placement_.device, placement_.budget > 0 ? placement_.budget : INT64_MAX);
+    return memory_;
+}
+
 TextFeatures VideoPipeline::encode_text(const Request& r, const Hooks& hooks) {
     Scope scope("text");
     std::string prompt = clean_prompt(r.prompt, r.keep_case) + motion_suffix(r.motion_score);
+    // A tokenizer of a quarter of a million pieces takes as long to read as the encoder's weights to come.
+    std::future<Tokenizer> reading = std::async(std::launch::async, [&] { return model_.load_tokenizer(); });
+    report(hooks, Phase::load, 0, 1);
+    Device device = memory_.text_on_host ? kCpu : placement_.device;
+    Gemma2 encoder = model_.load_text_encoder(placement_.text, device);
     report(hooks, Phase::text, 0, 2);
-    Tokenizer tokenizer = model_.load_tokenizer();
+    Tokenizer tokenizer = reading.get();
     check_input(tokenizer.size() <= model_.text.vocabulary, "the tokenizer has ", tokenizer.size(),
                 " tokens, the text encoder ", model_.text.vocabulary, "; they do not belong together");
     std::vector<PromptTokens> texts;
@@ -116,24 +139,32 @@ TextFeatures VideoPipeline::encode_text(const Request& r, const Hooks& hooks) {
     if (texts.size() == 2 && texts[0].cut > 0)
         note(hooks, join("the negative prompt is too long: its last ", texts[0].cut, " tokens are not seen"));
     report(hooks, Phase::text, 1, 2);
-    Gemma2 encoder = model_.load_text_encoder(placement_.text, placement_.device);
     DType dtype = encoder.dtype();
     int64_t batch = static_cast<int64_t>(texts.size()), length = texts[0].max_length,
             width = model_.text.hidden;
+    // Padding stands on the right of a causal model: the real tokens alone give the same states.
+    std::vector<int32_t> ids;
+    Gemma2Call call{.soft_cap = r.soft_cap};
+    for (const PromptTokens& tokens : texts) {
+        ids.insert(ids.end(), tokens.ids.begin(), tokens.ids.end());
+        call.lengths.push_back(static_cast<int64_t>(tokens.ids.size()));
+    }
+    Tensor all = from_vector(ids, {1, static_cast<int64_t>(ids.size())}).to(device),
+           states = encoder.forward(all, {}, call).to(kCpu);
     TextFeatures out{zeros({batch, length, width}, dtype), zeros({batch, length}, DType::I32)};
+    size_t row = static_cast<size_t>(width * size_of(dtype));
+    int64_t first = 0;
     for (int64_t b = 0; b < batch; ++b) {
         const PromptTokens& tokens = texts[static_cast<size_t>(b)];
-        // Padding stands on the right of a causal model: the real tokens alone give the same states.
-        Tensor ids = from_vector(tokens.ids, {1, static_cast<int64_t>(tokens.ids.size())});
-        Tensor states = encoder.forward(ids.to(placement_.device), {}, r.soft_cap).to(kCpu);
-        size_t row = static_cast<size_t>(width * size_of(dtype));
         for (int64_t i = 0; i < length; ++i) {
             if (!tokens.kept(i)) continue;
-            std::memcpy(static_cast<std::byte*>(out.states.raw()) + static_cast<size_t>(b * length + i) * row,
-                        static_cast<std::byte*>(states.raw()) + static_cast<size_t>(tokens.position(i)) * row,
-                        row);
+            std::memcpy(
+                static_cast<std::byte*>(out.states.raw()) + static_cast<size_t>(b * length + i) * row,
+                static_cast<std::byte*>(states.raw()) + static_cast<size_t>(first + tokens.position(i)) * row,
+                row);
             out.mask.data<int32_t>()[b * length + i] = 1;
         }
+        first += static_cast<int64_t>(tokens.ids.size());
     }
     report(hooks, Phase::text, 2, 2);
     return out;
@@ -164,20 +195,47 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
     if (keep > 0) latents = concat({image_latent, slice(latents, 1, 1, frames - 1)}, 1);
     report(hooks, Phase::load, 0, 1);
     Device device = placement_.device;
-    DiT dit = model_.load_transformer(placement_.transformer, device);
+    bool streamed = memory_.resident_blocks >= 0;
+    DiT dit = model_.load_transformer(placement_.transformer, streamed ? kCpu : device);
+    dit.execution.samples = memory_.samples;
+    dit.execution.wide_frames = memory_.wide_frames;
+    std::optional<BlockStream> blocks;
+    if (streamed) {
+        std::vector<std::vector<NamedParameter>> lists;
+        for (DiTBlock& block : dit.blocks) lists.push_back(parameters(block));
+        blocks.emplace(std::move(lists), static_cast<size_t>(memory_.resident_blocks), device);
+        for (NamedParameter& p : parameters(dit)) {
+            if (!p.name.starts_with("blocks.")) p.parameter->value = p.parameter->value.to(device);
+        }
+        dit.execution.before_block = [&](size_t i) { blocks->enter(i); };
+        release_cached(kCpu);
+    }
     TextContext context = dit.prepare_text(text.states.to(device), text.mask.to(device));
     context.positions = dit.positions(latents.shape());
     report(hooks, Phase::denoise, 0, r.steps);
 
-    auto velocity = [&](const Tensor& x, double t) {
-        Tensor in = guided ? concat({x, x}, 0) : x;
-        // With an image one timestep a latent frame: 0 for the picture.
-        Tensor times = full(keep > 0 ? Shape{in.dim(0), frames} : Shape{in.dim(0)}, t, DType::F32);
-        if (keep > 0) {
-            for (int64_t b = 0; b < in.dim(0); ++b) times.data<float>()[b * frames] = 0;
-        }
-        Tensor v = dit.forward(in, times.to(device), context).to(DType::F32);
+    auto step = [&](const std::vector<Tensor>& inputs) {
+        const Tensor &x = inputs[0], &times = inputs[1];
+        Tensor v = dit.forward(guided ? concat({x, x}, 0) : x, times, context).to(DType::F32);
         return guided ? guide(v.outer_slice(0, 1), v.outer_slice(1, 1), r.guidance) : v;
+    };
+    // A step of less work than this takes less time than its launches.
+    constexpr double kRecordedFlop = 1e12;
+    int64_t batch = guided ? 2 : 1;
+    Shape pair = latents.shape();
+    pair[0] = batch;
+    bool recorded =
+        !streamed &&
+        dit_work(model_.dit, pair, text.states.dim(1), size_of(placement_.transformer)).flop < kRecordedFlop;
+    GraphCache graphs(device, hooks.note);
+    auto velocity = [&](const Tensor& x, double t) {
+        // With an image one timestep a latent frame: 0 for the picture.
+        Tensor times = full(keep > 0 ? Shape{batch, frames} : Shape{batch}, t, DType::F32);
+        if (keep > 0) {
+            for (int64_t b = 0; b < batch; ++b) times.data<float>()[b * frames] = 0;
+        }
+        std::vector<Tensor> inputs = {x, times.to(device)};
+        return recorded ? graphs.run("a step", inputs, step) : step(inputs);
     };
     DenoiseHooks steps;
     steps.cancelled = hooks.cancelled;
@@ -189,7 +247,12 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
         if (hooks.preview && k < n) hooks.preview(k, clean.to(kCpu));
     };
     Sampler sampler(plan.sampler, r.steps, plan.flow_shift);
-    return sana::denoise(latents.to(device), sampler, keep, velocity, steps).to(kCpu);
+    if (r.step_cache == 0) return sana::denoise(latents.to(device), sampler, keep, velocity, steps).to(kCpu);
+    StepCache cache(r.step_cache, r.steps);
+    auto cached = [&](const Tensor& x, double t) { return cache.velocity(x, t, velocity); };
+    Tensor out = sana::denoise(latents.to(device), sampler, keep, cached, steps).to(kCpu);
+    note(hooks, join("step cache: ", cache.skipped(), " of ", r.steps, " steps were not computed"));
+    return out;
 }
 
 void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling, const Hooks& hooks,
@@ -223,6 +286,7 @@ void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling,
 
 void VideoPipeline::generate(const Request& r, const Hooks& hooks) {
     Plan p = plan(r, hooks);
+    fit(r, p, hooks);
     TextFeatures text = encode_text(r, hooks);
     make_room(placement_.device);
     Tensor image_latent;

@@ -2,6 +2,7 @@
 // Parts are loaded when they are needed and given back when they are done, so that one at a time is in memory.
 #pragma once
 
+#include "pipeline/memory_plan.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/placement.h"
 #include "pipeline/request.h"
@@ -31,6 +32,9 @@ public:
     // Checks a request against the model; InputError says what does not fit and what would. Notes say what is adjusted.
     Plan plan(const Request& request, const Hooks& hooks = {}) const;
 
+    // How a request goes into the budget of the placement; all that follows keeps to it. generate() does it by itself.
+    const MemoryPlan& fit(const Request& request, const Plan& plan, const Hooks& hooks = {});
+
     // The whole run.
     void generate(const Request& request, const Hooks& hooks);
 
@@ -52,6 +56,7 @@ private:
 
     const ModelFolder& model_;
     Placement placement_;
+    MemoryPlan memory_;
 };
 
 // [..,3] in 0..1 -> uint8, rounded to nearest (ties to even), as the reference's picture output.

@@ -13,6 +13,7 @@
 #include "device.h"
 #include "io/image.h"
 #include "io/safetensors.h"
+#include "io/text_file.h"
 #include "io/video.h"
 
 using namespace sana;
@@ -367,6 +368,43 @@ TEST(Cli, ConvertGoesBothWays) {
     EXPECT_EQ(max_abs_difference(read_video(a, 99).frames, read_video(b, 99).frames), 0.0);
     expect_refused({"convert", pth, scratch() + "/other"}, {"112", "--config"});
     expect_refused({"convert", pth, folder}, {"is there already"});
+}
+
+// Every kind of benchmark, at sizes of milliseconds.
+TEST(Cli, BenchOfModels) {
+    std::string file = scratch() + "/bench.json";
+    for (const char* what : {"dit", "text", "vae"}) {
+        SCOPED_TRACE(what);
+        Outcome o =
+            sana_run({"--json",  "bench",     what,        "--preset", "tiny",     "--device", "cpu",
+                      "--width", "32",        "--height",  "32",       "--frames", "5",        "--lengths",
+                      "7",       "4",         "--repeats", "2",        "--tflops", "0.1",      "--bandwidth",
+                      "0.01",    "--profile", "--out",     file});
+        ASSERT_EQ(o.code, 0) << o.err;
+        auto json = nlohmann::json::parse(o.out), kept = nlohmann::json::parse(read_text_file(file));
+        EXPECT_EQ(json["event"], "bench");
+        EXPECT_EQ(json["what"], what);
+        EXPECT_EQ(json["runs"], 2);
+        EXPECT_GT(json["floor_share"].get<double>(), 0);
+        EXPECT_LE(json["min_s"].get<double>(), json["mean_s"].get<double>());
+        EXPECT_GE(json["memory"]["peak_bytes"].get<int64_t>(), json["memory"]["before_bytes"].get<int64_t>());
+        EXPECT_FALSE(json["scopes"].empty());
+        EXPECT_EQ(json["environment"]["device"], "cpu");
+        EXPECT_EQ(kept["mean_s"], json["mean_s"]);
+    }
+    Outcome o =
+        sana_run({"--json", "bench", "request", "--preset", "tiny", "--device", "cpu", "--width", "32",
+                  "--height", "32", "--frames", "5", "--steps", "6", "--step-cache", "5", "--repeats", "1"});
+    ASSERT_EQ(o.code, 0) << o.err;
+    auto json = nlohmann::json::parse(o.out);
+    ASSERT_EQ(json["runs"].size(), 3u);  // first, second, and one without the step cache
+    EXPECT_GT(json["runs"][0]["phases_s"]["denoise"].get<double>(), 0);
+    EXPECT_NE(json["runs"][0]["notes"].dump().find("steps were not computed"), std::string::npos);
+    EXPECT_GT(json["step_cache_latents_relative_l2"].get<double>(), 0);
+    for (const char* vram : {"8G", "lots"})
+        expect_refused({"bench", "request", "--preset", "tiny", "--device", "cpu", "--vram", vram}, {vram});
+    expect_refused({"bench", "dit", "--preset", "huge"}, {"huge", "tiny"});
+    expect_refused({"bench", "dit", "--preset", "tiny", "--width", "100", "--device", "cpu"}, {"100", "96"});
 }
 
 TEST(Cli, HelpAndVersion) {

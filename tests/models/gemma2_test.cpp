@@ -67,6 +67,8 @@ TEST(Gemma2, RealTokensAlone) {
         Tensor ids = golden.at("in.input_ids").to(DType::I32),
                mask = golden.at("in.attention_mask").to(DType::I32);
         Tensor all = model.forward(on_test_device(ids), on_test_device(mask)).to(kCpu);
+        std::vector<Tensor> texts, states;
+        Gemma2Call call;
         for (int64_t b = 0; b < ids.dim(0); ++b) {
             int64_t length = 0;
             while (length < ids.dim(1) && mask.data<int32_t>()[b * ids.dim(1) + length] != 0) ++length;
@@ -74,6 +76,14 @@ TEST(Gemma2, RealTokensAlone) {
             Tensor row = ids.outer_slice(b, 1),
                    alone = model.forward(on_test_device(slice(row, 1, 0, length)), Tensor());
             expect_close(alone, slice(all.outer_slice(b, 1), 1, 0, length), 1e-6, "alone");
+            texts.push_back(slice(row, 1, 0, length));
+            states.push_back(alone.to(kCpu));
+            call.lengths.push_back(length);
         }
+        // All texts one behind the other, with tables of more positions than any of them needs.
+        ASSERT_GT(texts.size(), 1u);
+        call.positions = model.positions(ids.dim(1) + 3);
+        expect_close(model.forward(on_test_device(concat(texts, 1)), Tensor(), call), concat(states, 1), 1e-6,
+                     "packed");
     }
 }

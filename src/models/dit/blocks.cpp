@@ -1,8 +1,11 @@
+#include <algorithm>
+
 #include "core/scope.h"
 #include "models/dit/conditions.h"
 #include "models/dit/dit.h"
 #include "ops/attention.h"
 #include "ops/layout.h"
+#include "ops/tape.h"
 
 namespace sana {
 
@@ -40,11 +43,12 @@ DiTBlock::DiTBlock(const DiTConfig& config) : norm_eps(static_cast<float>(config
                     .init = {.std = 0.5 / std::sqrt(3.0 * static_cast<double>(width))}};
 }
 
-Tensor SelfAttention::forward(const Tensor& x, const Rope& rope, BlockState* past, BlockState* next,
+Tensor SelfAttention::forward(Tensor x, const Rope& rope, BlockState* past, BlockState* next,
                               const Epilogue& epilogue) const {
     Scope scope("attention");
     int64_t width = x.cols();
     Tensor all = qkv.forward(x);
+    x = {};
     LinearAttentionOptions options{.heads = heads,
                                    .q_norm = q_norm.weight.value,
                                    .k_norm = k_norm.weight.value,
@@ -55,6 +59,7 @@ Tensor SelfAttention::forward(const Tensor& x, const Rope& rope, BlockState* pas
     if (next != nullptr) options.total = &next->attention;
     Tensor h = linear_attention(all.cols_slice(0, width), all.cols_slice(width, width),
                                 all.cols_slice(2 * width, width), options);
+    all = {};
     return out.forward(h, epilogue);
 }
 
@@ -69,33 +74,57 @@ Tensor CrossAttention::forward(const Tensor& x, const Tensor& keys_values, const
     int64_t width = x.cols();
     AttentionOptions options{
         .heads = heads, .kv_heads = heads, .scale = 1 / std::sqrt(static_cast<float>(width / heads))};
-    Tensor h = attention(q_norm.forward(q.forward(x)), keys_values.cols_slice(0, width),
-                         keys_values.cols_slice(width, width), mask, options);
+    // One statement a step: what a step no longer needs is free before the next one allocates.
+    Tensor h = q.forward(x);
+    h = q_norm.forward(h);
+    h = attention(h, keys_values.cols_slice(0, width), keys_values.cols_slice(width, width), mask, options);
     return out.forward(h, {.residual = x});
 }
 
-Tensor MixFFN::forward(const Tensor& x, Grid grid, BlockState* past, BlockState* next,
+Tensor MixFFN::in_space(const Tensor& x) const {
+    Tensor h = inverted.forward(x);
+    h = depthwise_glu(h, depth_weight.value, depth_bias.value);
+    h = point.forward(h);
+    return h.reshape({x.dim(0), x.dim(1), x.dim(2) * x.dim(3), -1});
+}
+
+Tensor MixFFN::in_pieces(const Tensor& x, Grid grid, int64_t frames) const {
+    check(Tape::current() == nullptr, "a feed-forward in pieces is not recorded");
+    int64_t batch = x.dim(0), width = x.cols(), positions = grid.h * grid.w;
+    Tensor all = x.reshape({batch * grid.t, grid.h, grid.w, width});  // frames do not meet here
+    Tensor y = empty({batch * grid.t, positions, width}, x.dtype(), x.device());
+    for (int64_t start = 0; start < all.dim(0); start += frames) {
+        int64_t n = std::min(frames, all.dim(0) - start);
+        Tensor piece = all.outer_slice(start, n).reshape({1, n, grid.h, grid.w, width});
+        Tensor place = y.outer_slice(start, n);
+        copy(in_space(piece).reshape(place.shape()), place);
+    }
+    return y.reshape({batch, grid.t, positions, width});
+}
+
+Tensor MixFFN::forward(Tensor x, Grid grid, int64_t wide_frames, BlockState* past, BlockState* next,
                        const Epilogue& epilogue) const {
     Scope scope("ffn");
-    int64_t batch = x.dim(0), width = x.cols();
-    Tensor h = inverted.forward(x).reshape({batch, grid.t, grid.h, grid.w, -1});
-    h = depthwise_glu(h, depth_weight.value, depth_bias.value);
-    h = point.forward(h).reshape({batch, grid.t, grid.h * grid.w, width});
+    Shape shape = x.shape();
+    bool pieces = wide_frames > 0 && wide_frames < shape[0] * grid.t;
+    Tensor h = pieces ? in_pieces(x, grid, wide_frames)
+                      : in_space(x.reshape({shape[0], grid.t, grid.h, grid.w, shape[2]}));
+    x = {};
     if (next != nullptr) next->last_frame = slice(h, 1, grid.t - 1, 1).clone();
     Tensor before = past == nullptr ? Tensor() : past->last_frame;
     Epilogue end = epilogue;
     if (end.residual.defined()) end.residual = end.residual.reshape(h.shape());
-    return temporal_conv(h, temporal.value, before, end).reshape(x.shape());
+    return temporal_conv(h, temporal.value, before, end).reshape(shape);
 }
 
 Tensor DiTBlock::forward(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
                          BlockState* next) const {
     Modulation m = c.modulation(modulation.value);
     Tensor h = layer_norm_modulate(x, m.shift_attention, m.scale_attention, norm_eps);
-    x = attention.forward(h, c.rope, past, next, {.gate = m.gate_attention, .residual = x});
+    x = attention.forward(std::move(h), c.rope, past, next, {.gate = m.gate_attention, .residual = x});
     x = cross.forward(x, keys_values, c.text_mask);
     h = layer_norm_modulate(x, m.shift_ffn, m.scale_ffn, norm_eps);
-    return ffn.forward(h, c.grid, past, next, {.gate = m.gate_ffn, .residual = x});
+    return ffn.forward(std::move(h), c.grid, c.wide_frames, past, next, {.gate = m.gate_ffn, .residual = x});
 }
 
 }  // namespace sana

@@ -11,6 +11,15 @@ struct DiTConditions {
     Tensor text_mask;  // [B,L] or none
     Rope rope;
     Grid grid;
+    int64_t wide_frames = 0;  // see DiTExecution
+
+    // Those of the samples start .. start + count.
+    DiTConditions samples(int64_t start, int64_t count) const {
+        DiTConditions part = *this;
+        part.time = time.outer_slice(start, count);
+        if (text_mask.defined()) part.text_mask = text_mask.outer_slice(start, count);
+        return part;
+    }
 
     // The six rows of time + table.   table [6,C]
     Modulation modulation(const Tensor& table) const {

@@ -49,7 +49,10 @@ TextContext DiT::prepare_text(const Tensor& states, const Tensor& mask) const {
     capture("text", y);
     TextContext context;
     context.mask = mask;
-    for (const DiTBlock& block : blocks) context.keys_values.push_back(block.cross.keys_values(y));
+    for (size_t i = 0; i < blocks.size(); ++i) {
+        if (execution.before_block) execution.before_block(i);
+        context.keys_values.push_back(blocks[i].cross.keys_values(y));
+    }
     return context;
 }
 
@@ -132,29 +135,58 @@ Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextCo
     c.text_mask = text.mask;
     c.grid = grid;
     c.rope = known.rope;
+    c.wide_frames = execution.wide_frames;
 
+    // The samples that go through a block together.
+    struct Part {
+        int64_t first, count;
+        DiTConditions conditions;
+        Tensor x;  // [count,N,C]
+    };
+    int64_t batch = latents.dim(0), together = execution.samples > 0 ? execution.samples : batch;
+    check(stream == nullptr || together >= batch, "a stream of chunks takes all samples of a chunk at once");
+    std::vector<Part> parts;
     Tensor x = patch_embed.forward(patchify(latents.to(dtype()), grid));
+    for (int64_t first = 0; first < batch; first += together) {
+        int64_t count = std::min(together, batch - first);
+        parts.push_back({first, count, c.samples(first, count), x.outer_slice(first, count)});
+    }
+    x = {};
+
     bool save = stream != nullptr && stream->save;
     if (stream != nullptr) stream->blocks.resize(blocks.size());
     for (size_t i = 0; i < blocks.size(); ++i) {
         Scope block_scope("blocks", static_cast<int64_t>(i));
+        if (execution.before_block) execution.before_block(i);
         BlockState next;
         BlockState* past = stream == nullptr ? nullptr : &stream->blocks[i];
-        auto block = [=, &here = blocks[i], keys_values = text.keys_values[i]] {
-            return here.forward(x, c, keys_values, nullptr, nullptr);
-        };
-        x = stream == nullptr && recompute
-                ? checkpoint(block)
-                : blocks[i].forward(x, c, text.keys_values[i], past, save ? &next : nullptr);
+        for (Part& part : parts) {
+            Tensor keys_values = text.keys_values[i].outer_slice(part.first, part.count);
+            if (recompute && stream == nullptr && Tape::current() != nullptr) {
+                part.x = checkpoint([=, this, block_x = part.x, conditions = part.conditions] {
+                    return blocks[i].forward(block_x, conditions, keys_values, nullptr, nullptr);
+                });
+            } else {
+                part.x = blocks[i].forward(std::move(part.x), part.conditions, keys_values, past,
+                                           save ? &next : nullptr);
+            }
+            capture(parts.size() == 1 ? std::string("out") : join("out.", part.first), part.x);
+        }
         if (save) *past = next;
-        capture("out", x);
     }
     if (save) stream->frames += grid.t;
 
     Tensor shift = affine(e, {}, head_modulation.value.select(0));
     Tensor scale = affine(e, {}, head_modulation.value.select(1));
-    return unpatchify(
-        head.forward(layer_norm_modulate(x, shift, scale, static_cast<float>(config_.norm_eps))), grid);
+    std::vector<Tensor> out;
+    for (Part& part : parts) {
+        Tensor h = layer_norm_modulate(part.x, shift.outer_slice(part.first, part.count),
+                                       scale.outer_slice(part.first, part.count),
+                                       static_cast<float>(config_.norm_eps));
+        part.x = {};
+        out.push_back(unpatchify(head.forward(h), grid));
+    }
+    return out.size() == 1 ? out[0] : concat(out, 0);
 }
 
 }  // namespace sana

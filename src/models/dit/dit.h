@@ -2,6 +2,7 @@
 // Letters: B samples, T H W token grid, N = T*H*W tokens, C width, F inner width, L text positions, G modulation groups.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "models/dit/config.h"
@@ -49,8 +50,8 @@ struct SelfAttention {
     int64_t heads = 1;
     float eps = 0;
 
-    // residual + gate * out(linear_attention(q, k, v)).   x [B,N,C]
-    Tensor forward(const Tensor& x, const Rope& rope, BlockState* past, BlockState* next,
+    // residual + gate * out(linear_attention(q, k, v)).   x [B,N,C], given away: it is gone when the wide tensors come
+    Tensor forward(Tensor x, const Rope& rope, BlockState* past, BlockState* next,
                    const Epilogue& epilogue) const;
     void visit(auto& v) {
         v("qkv", qkv);
@@ -84,7 +85,8 @@ struct MixFFN {
     Parameter depth_weight, depth_bias;  // [3,3,2F], [2F]
     Parameter temporal;                  // [C,3,C]
 
-    Tensor forward(const Tensor& x, Grid grid, BlockState* past, BlockState* next,
+    // x [B,N,C], given away. wide_frames: token frames that are widened at once, 0: all.
+    Tensor forward(Tensor x, Grid grid, int64_t wide_frames, BlockState* past, BlockState* next,
                    const Epilogue& epilogue) const;
     void visit(auto& v) {
         v("inverted", inverted);
@@ -93,6 +95,11 @@ struct MixFFN {
         v("point", point);
         v("temporal.weight", temporal);
     }
+
+private:
+    // [B,T,H,W,C] -> [B,T,H*W,C]: all but the temporal convolution.
+    Tensor in_space(const Tensor& x) const;
+    Tensor in_pieces(const Tensor& x, Grid grid, int64_t frames) const;
 };
 
 struct DiTBlock {
@@ -118,6 +125,13 @@ struct TextContext {
     std::vector<Tensor> keys_values;  // a block: [B,L,2C]
     Tensor mask;                      // [B,L] int32, nonzero = keep; none: all positions
     DiTPositions positions;           // of the clip that all steps work on (DiT::positions()), or empty
+};
+
+// How a forward pass is cut, so that less of it is in memory at once. Results stay what they are, to rounding.
+struct DiTExecution {
+    int64_t samples = 0;      // that go through a block together; 0: all
+    int64_t wide_frames = 0;  // token frames that are in the wide part of the feed-forward together; 0: all
+    std::function<void(size_t block)> before_block = {};  // the block's weights are needed from now on
 };
 
 class DiT {
@@ -161,6 +175,7 @@ public:
     Parameter head_modulation;  // [2,C]: shift, scale
     // In training: blocks keep their input alone and are computed again in the backward pass.
     bool recompute = true;
+    DiTExecution execution;
 
 private:
     Grid grid_of(const Shape& latents) const;

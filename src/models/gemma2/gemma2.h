@@ -58,13 +58,24 @@ struct Gemma2Layer {
     }
 };
 
+// What a forward pass may be told beside its texts.
+struct Gemma2Call {
+    bool soft_cap = true;  // scores are capped as the model was published; SDPA backends leave that out
+    Rope positions = {};   // of at least the longest text (Gemma2::positions()); none: made on the way
+    // Several texts without padding, one behind the other in ids [1,L]: their lengths, which add up to L. Each sees
+    // itself alone. Empty: a text a row.
+    std::vector<int64_t> lengths = {};
+};
+
 class Gemma2 {
 public:
     explicit Gemma2(const Gemma2Config& config);
 
+    // The rotary tables of texts of up to `length` tokens: fp64 work of the host, so they are made once.
+    Rope positions(int64_t length) const;
+
     // ids [B,L] int32, mask [B,L] int32 (0 = pad, on the right) or none -> [B,L,C] after the final norm.
-    // soft_cap: whether attention scores are capped as the model was published (SDPA backends leave that out).
-    Tensor forward(const Tensor& ids, const Tensor& mask, bool soft_cap = true) const;
+    Tensor forward(const Tensor& ids, const Tensor& mask, const Gemma2Call& call = {}) const;
 
     const Gemma2Config& config() const { return config_; }
     DType dtype() const { return embed_tokens.value.dtype(); }
@@ -79,6 +90,8 @@ public:
     RmsNorm norm;
 
 private:
+    Rope rows_of_positions(const Gemma2Call& call, const std::vector<int64_t>& lengths) const;
+
     Gemma2Config config_;
 };
 
