@@ -13,7 +13,8 @@ struct Matrix {
 };
 
 // y[M,N] = x[M,K] w[N,K]^T (+ bias[N]) (+ c[M,N]), summed in fp32 and rounded once; x, w and bias of `dtype`, y and c of
-// `y_dtype` (dtype or fp32). c may be y. By cuBLASLt: its first choice for the shape, remembered.
+// `y_dtype` (dtype or fp32). c may be y. By cuBLASLt:
+// its fastest kernel for the shape, timed once where that pays and remembered (ops/choices.h), else its first choice.
 struct Product {
     DType dtype = DType::F32, y_dtype = DType::F32;
     int64_t M = 0, N = 0, K = 0;
