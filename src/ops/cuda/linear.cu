@@ -6,7 +6,7 @@
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
-#include "ops/cuda/implicit_gemm.h"
+#include "ops/cuda/gemm_sm90.h"
 
 namespace sana::cuda {
 
@@ -47,19 +47,17 @@ bool plain(const LinearArgs& args) {
 // With fewer rows most of each tile would be empty.
 constexpr int64_t kFewRows = 64;
 
-bool by_window(const LinearArgs& args) {
+bool on_tensor_cores(const LinearArgs& args) {
     const Epilogue& out = args.out;
-    int64_t rows = args.x.rows(), depth = args.x.cols();
-    if (plain(args) || rows < kFewRows) return false;
-    ImplicitGemm p{
-        .dtype = args.x.dtype(), .device = args.x.device(), .channels = depth, .width = args.y.cols()};
-    int64_t all = rows * args.x.row_stride();
+    if (args.x.dtype() != DType::BF16 || plain(args) || args.x.rows() < kFewRows) return false;
+    HopperProduct p{.device = args.x.device()};
+    p.x_rows = p.y_rows = args.x.rows();
+    p.channels = args.x.cols();
+    p.width = args.y.cols();
     p.x = args.x.raw();
-    p.x_size = {rows, 1, 1, 1};
-    p.x_stride = {args.x.row_stride(), all, all, all};
+    p.x_stride = args.x.row_stride();
     p.w = args.weight.raw();
     p.y = args.y.raw();
-    p.y_size = p.x_size;
     p.y_stride = args.y.row_stride();
     p.bias = args.bias.raw();
     p.activation = out.activation;
@@ -71,7 +69,7 @@ bool by_window(const LinearArgs& args) {
     }
     p.residual = out.residual.raw();
     p.residual_stride = out.residual.defined() ? out.residual.row_stride() : 0;
-    return implicit_gemm(p);
+    return hopper_product(p);
 }
 
 }  // namespace
@@ -104,7 +102,7 @@ void linear(const LinearArgs& args) {
               .w = matrix(args.weight),
               .y = matrix(args.y),
               .device = args.x.device()};
-    if (args.y.numel() == 0 || by_window(args)) return;
+    if (args.y.numel() == 0 || on_tensor_cores(args)) return;
     if (plain(args)) {
         if (args.bias.defined()) p.bias = args.bias.raw();
         if (out.residual.defined()) p.c = matrix(out.residual);

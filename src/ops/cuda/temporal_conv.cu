@@ -6,32 +6,31 @@
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
-#include "ops/cuda/implicit_gemm.h"
+#include "ops/cuda/gemm_sm90.h"
 #include "ops/layout.h"
 
 namespace sana::cuda {
 
 namespace {
 
-bool by_window(const TemporalConvArgs& args) {
+bool on_tensor_cores(const TemporalConvArgs& args) {
+    if (args.x.dtype() != DType::BF16) return false;
     int64_t batch = args.x.dim(0), frames = args.x.dim(1), positions = args.x.dim(2),
             channels = args.x.dim(3);
     Tensor x = args.past.defined() ? concat({args.past, args.x}, 1) : args.x;
-    int64_t rows = x.dim(1) * positions;
-    ImplicitGemm p{.dtype = x.dtype(), .device = x.device(), .channels = channels, .width = channels};
+    HopperProduct p{.device = x.device(), .batch = batch};
+    p.x_rows = x.dim(1) * positions;
+    p.y_rows = p.tokens = frames * positions;
+    p.channels = p.width = p.x_stride = channels;
     p.x = x.raw();
-    p.x_size = {rows, 1, 1, batch};
-    p.x_stride = {channels, rows * channels, rows * channels, rows * channels};
     p.w = args.weight.raw();
-    p.taps = {3, 1, 1};
-    p.before = {args.past.defined() ? 0 : positions, 0, 0};
+    p.taps = 3;
     p.tap_step = positions;
+    p.before = args.past.defined() ? 0 : positions;
     p.y = args.y.raw();
-    p.y_size = {frames * positions, 1, 1, batch};
     p.y_stride = channels;
     p.identity = args.x.raw();
     p.identity_stride = channels;
-    p.tokens = frames * positions;
     if (args.out.gate.defined()) {
         p.gate = args.out.gate.raw();
         p.gate_stride = args.out.gate.row_stride();
@@ -39,13 +38,12 @@ bool by_window(const TemporalConvArgs& args) {
     }
     p.residual = args.out.residual.raw();
     p.residual_stride = args.out.residual.defined() ? args.out.residual.row_stride() : 0;
-    return implicit_gemm(p);
+    return hopper_product(p);
 }
 
 }  // namespace
 
-void temporal_conv(const TemporalConvArgs& args) {
-    if (args.y.numel() == 0 || by_window(args)) return;
+void temporal_conv_of(const Tensor& product_x, const TemporalConvArgs& args) {
     int64_t batch = args.x.dim(0), frames = args.x.dim(1), positions = args.x.dim(2),
             channels = args.x.dim(3);
     Tensor sums = empty({batch * frames * positions, channels}, DType::F32, args.x.device());
@@ -68,9 +66,9 @@ void temporal_conv(const TemporalConvArgs& args) {
     };
     for (int64_t b = 0; b < batch; ++b) {
         int64_t start = b * frames * frame, others = (frames - 1) * positions;
-        tap(1, frames * positions, at(args.x, start), at(sums, start), false);
-        tap(0, others, at(args.x, start), at(sums, start + frame), true);
-        tap(2, others, at(args.x, start + frame), at(sums, start), true);
+        tap(1, frames * positions, at(product_x, start), at(sums, start), false);
+        tap(0, others, at(product_x, start), at(sums, start + frame), true);
+        tap(2, others, at(product_x, start + frame), at(sums, start), true);
         if (args.past.defined()) tap(0, positions, at(args.past, b * frame), at(sums, start), true);
     }
     finish(sums,
@@ -79,6 +77,10 @@ void temporal_conv(const TemporalConvArgs& args) {
             .tokens = frames * positions,
             .residual = &args.out.residual},
            args.y);
+}
+
+void temporal_conv(const TemporalConvArgs& args) {
+    if (args.y.numel() > 0 && !on_tensor_cores(args)) temporal_conv_of(args.x, args);
 }
 
 }  // namespace sana::cuda

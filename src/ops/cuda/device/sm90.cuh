@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 #include <type_traits>
@@ -68,6 +69,15 @@ __device__ __forceinline__ void copy_box_5d(uint32_t to, const CUtensorMap* map,
         "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
         : "memory");
 }
+// The same of a 3-dimensional tensor.
+__device__ __forceinline__ void copy_box_3d(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0,
+                                            int c1, int c2) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
+        "{%3,%4,%5}], [%2];" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2)
+        : "memory");
+}
 // Copies a box of a matrix to the same place in every block of the cluster in `mask`, and counts it at each one's barrier.
 __device__ __forceinline__ void copy_box_2d_to_all(uint32_t to, const CUtensorMap* map, uint32_t barrier,
                                                    int c0, int c1, uint16_t mask) {
@@ -77,6 +87,14 @@ __device__ __forceinline__ void copy_box_2d_to_all(uint32_t to, const CUtensorMa
         "{%3,%4}], [%2], %5;" ::"r"(to),
         "l"(map), "r"(barrier), "r"(c0), "r"(c1), "h"(mask)
         : "memory");
+}
+
+// Barriers of a block by number (0 is __syncthreads()'s): threads that wait and threads that only announce themselves.
+__device__ __forceinline__ void named_wait(int barrier, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void named_arrive(int barrier, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 template <int Registers>
@@ -107,7 +125,7 @@ __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
-// sums[64 x N] (+)= A[64 x 16] B[N x 16]^T, both from shared memory; sums in the fragment layout of wgmma: thread t of the
+// sums[64 x N] (+)= A[64 x K] B[N x K]^T, K of 32 bytes (16 of 16 bits, 32 of E4M3), both from shared memory; sums in the fragment layout of wgmma: thread t of the
 // warpgroup holds, for column pair j, rows (t/32)*16 + (t%32)/4 (+ 8 for elements 2, 3), columns 8*j + 2*(t%4) (+1).
 #define SANA_P0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define SANA_P1 SANA_P0 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -119,16 +137,18 @@ __device__ __forceinline__ void wgmma_wait() {
 #define SANA_P7 SANA_P6 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define SANA_R4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define SANA_R16(i) SANA_R4(i), SANA_R4(i + 4), SANA_R4(i + 8), SANA_R4(i + 12)
-#define SANA_WGMMA(N, TYPE, PLACES, A, B, ADD, ...)                                                    \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" ADD ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N \
-                 "k16.f32." TYPE "." TYPE " {" PLACES "}, %" A ", %" B ", p, 1, 1, 0, 0;\n}\n"         \
-                 : __VA_ARGS__                                                                         \
+#define SANA_WGMMA(N, TYPE, END, PLACES, A, B, ADD, ...)                                                    \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" ADD ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N TYPE \
+                 " {" PLACES "}, %" A ", %" B ", p, 1, 1" END ";\n}\n"                                      \
+                 : __VA_ARGS__                                                                              \
                  : "l"(a), "l"(b), "r"(add))
-#define SANA_WGMMA_BOTH(N, PLACES, A, B, ADD, ...)             \
-    if constexpr (std::is_same_v<T, __nv_bfloat16>) {          \
-        SANA_WGMMA(N, "bf16", PLACES, A, B, ADD, __VA_ARGS__); \
-    } else {                                                   \
-        SANA_WGMMA(N, "f16", PLACES, A, B, ADD, __VA_ARGS__);  \
+#define SANA_WGMMA_BOTH(N, PLACES, A, B, ADD, ...)                                    \
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {                                 \
+        SANA_WGMMA(N, "k16.f32.bf16.bf16", ", 0, 0", PLACES, A, B, ADD, __VA_ARGS__); \
+    } else if constexpr (std::is_same_v<T, __nv_fp8_e4m3>) {                          \
+        SANA_WGMMA(N, "k32.f32.e4m3.e4m3", "", PLACES, A, B, ADD, __VA_ARGS__);       \
+    } else {                                                                          \
+        SANA_WGMMA(N, "k16.f32.f16.f16", ", 0, 0", PLACES, A, B, ADD, __VA_ARGS__);   \
     }
 
 template <class T, int N>
