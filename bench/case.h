@@ -98,6 +98,7 @@ std::vector<Case> mix_ffn_cases();
 std::vector<Case> pointwise_cases();
 std::vector<Case> embed_cases();
 std::vector<Case> layout_cases();
+std::vector<Case> fp8_cases();
 
 std::vector<Case> all_cases();
 

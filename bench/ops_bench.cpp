@@ -8,7 +8,7 @@
 #include "bench/harness.h"
 #include "core/parallel.h"
 #include "core/scope.h"
-#include "ops/linear.h"
+#include "ops/fp8.h"
 
 namespace sana::cases {
 
@@ -112,10 +112,14 @@ double measured_bandwidth(Device device) {
 
 double measured_product_speed(DType dtype, Device device) {
     const int64_t kSize = device == kCpu ? 2048 : 8192;
-    Generator generator(dtype, true);
+    bool codes = dtype == DType::F8E4M3;
+    Generator generator(codes ? DType::BF16 : dtype, true);
     Tensor a = generator.normal({kSize, kSize}).value.to(device);
     Tensor b = generator.normal({kSize, kSize}).value.to(device);
-    return 2.0 * static_cast<double>(kSize * kSize * kSize) / timed(0.5, device, [&] { linear(a, b); }).best;
+    double flop = 2.0 * static_cast<double>(kSize * kSize * kSize);
+    if (!codes) return flop / timed(0.5, device, [&] { linear(a, b); }).best;
+    Fp8 x = quantise(a), w = quantise(b);
+    return flop / timed(0.5, device, [&] { linear(x, w, {}, {}, DType::BF16); }).best;
 }
 
 int run_ops_bench(const OpsBenchOptions& options, std::ostream& out) {

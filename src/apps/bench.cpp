@@ -38,14 +38,18 @@ Ceilings ceilings(const BenchOptions& o, DType dtype, Device device) {
 void bench_model(BenchOptions o, const Common& common) {
     Console console(common);
     o.model.device = find_device(o.device);
-    o.model.dtype = o.precision == "auto" ? (o.model.device == kCpu ? DType::F32 : DType::BF16)
-                                          : parse_dtype(o.precision).value();
+    o.model.fp8 = o.precision == "fp8";
+    check_input(!o.model.fp8 || o.what == "dit", "fp8 is a precision of the transformer; ", o.what,
+                " takes fp32 or bf16");
+    o.model.dtype = o.model.fp8             ? DType::BF16
+                    : o.precision == "auto" ? (o.model.device == kCpu ? DType::F32 : DType::BF16)
+                                            : parse_dtype(o.precision).value();
     Subject subject = o.what == "dit"          ? dit_subject(o.model)
                       : o.what == "train-step" ? train_step_subject(o.model)
                       : o.what == "text"       ? text_subject(o.model)
                                                : vae_subject(o.model);
     Measurement measured = measure(subject, o.effort);
-    Ceilings best = ceilings(o, o.model.dtype, o.model.device);
+    Ceilings best = ceilings(o, subject.dtype, o.model.device);
     console.line(to_text(subject, measured, best));
     nlohmann::ordered_json json{{"event", "bench"}};
     json.update(to_json(subject, measured, best));
@@ -130,8 +134,10 @@ void add_bench(CLI::App& app, Common& common) {
                         "Of ops: a glob over op and shape, or an op's name (default *)");
     command->add_option("--preset", o->model.preset,
                         "The model (default sana-video-2b-480p); sana init lists them");
-    command->add_option("--precision", o->precision, "auto (bf16 on a GPU, else fp32), fp32 or bf16")
-        ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
+    command
+        ->add_option("--precision", o->precision,
+                     "auto (bf16 on a GPU, else fp32), fp32, bf16 or, of dit, fp8")
+        ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp8"}));
     command->add_option("--width", o->model.width, "Of the video (default: what the preset was released for)")
         ->check(CLI::Range(16, 16384));
     command->add_option("--height", o->model.height, "The same")->check(CLI::Range(16, 16384));

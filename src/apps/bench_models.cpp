@@ -63,6 +63,9 @@ Subject dit_subject(const ModelBench& bench) {
     Shape shape = latents_of(bench, preset, bench.batch);
     auto dit = std::make_shared<DiT>(preset.dit);
     draw(parameters(*dit), 1, bench.dtype, bench.device);
+    if (bench.fp8) {
+        for (const NamedParameter& p : parameters(*dit)) quantise(p, dit_fp8_rule());
+    }
     release_cached(bench.device);  // what drawing in fp32 has left
     auto text = std::make_shared<TextContext>(dit->prepare_text(
         randn_philox({bench.batch, kTextLength, preset.dit.caption_channels}, 2, 0, bench.device), {}));
@@ -72,7 +75,7 @@ Subject dit_subject(const ModelBench& bench) {
     Subject subject{"dit",
                     join(bench.preset, ", ", preset.dit.layers, " layers, ", video_text(bench, preset),
                          ", batch ", bench.batch),
-                    bench.dtype,
+                    bench.fp8 ? DType::F8E4M3 : bench.dtype,
                     bench.device,
                     dit_work(preset.dit, shape, kTextLength, size_of(bench.dtype)),
                     {}};

@@ -73,6 +73,7 @@ int run(int argc, const char* const* argv) {
     add_convert(app, common);
     add_init(app, common);
     add_train(app, common);
+    add_quantize(app, common);
     add_bench(app, common);
     add_version(app, common);
     catch_interrupt();

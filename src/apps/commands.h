@@ -22,6 +22,7 @@ void add_inspect(CLI::App& app, Common& common);
 void add_convert(CLI::App& app, Common& common);
 void add_init(CLI::App& app, Common& common);
 void add_train(CLI::App& app, Common& common);
+void add_quantize(CLI::App& app, Common& common);
 void add_bench(CLI::App& app, Common& common);
 void add_version(CLI::App& app, Common& common);
 

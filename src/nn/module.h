@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/tensor.h"
+#include "ops/fp8.h"
 
 namespace sana {
 
@@ -24,7 +24,9 @@ struct Parameter {
     std::vector<int> axes;  // value = permute(stored tensor, axes) reshaped to shape; empty: reshaped only
     Init init;
     bool keep_fp32 = false;  // not converted to the model's dtype (statistics)
-    Tensor value = {};       // undefined until loaded or drawn
+    bool factor = false;     // of a product with wide rows: may be held as E4M3 (nn/fp8.h)
+    Tensor value = {};       // undefined until loaded or drawn, and when codes take its place
+    Fp8 codes = {};          // rows: the first dimension. Beside a value: the two are compared (nn/fp8.h)
 
     bool exists() const { return shape.rank() > 0; }
 };

@@ -164,7 +164,8 @@ Mismatch compare(const std::vector<NamedParameter>& parameters, const Checkpoint
 }
 
 void load(const std::vector<NamedParameter>& parameters, const CheckpointNames& names,
-          const TensorMap& tensors, std::optional<DType> dtype, const std::string& source, Device device) {
+          const TensorMap& tensors, std::optional<DType> dtype, const std::string& source, Device device,
+          const std::function<void(const NamedParameter&)>& loaded) {
     Mismatch mismatch = compare(parameters, names, tensors);
     if (!mismatch.none()) {
         std::string message =
@@ -193,6 +194,7 @@ void load(const std::vector<NamedParameter>& parameters, const CheckpointNames& 
         if (!p.axes.empty()) whole = permute(whole, p.axes);
         DType wanted = p.keep_fp32 ? DType::F32 : dtype.value_or(whole.dtype());
         p.value = whole.contiguous().reshape(p.shape).to(wanted).to(device).named(named.name);
+        if (loaded) loaded(named);
     }
 }
 
@@ -200,7 +202,8 @@ TensorMap save(const std::vector<NamedParameter>& parameters, const CheckpointNa
     TensorMap tensors;
     for (const NamedParameter& named : parameters) {
         const Parameter& p = *named.parameter;
-        check(p.value.defined(), "parameter ", named.name, " has no value to save");
+        check(p.value.defined(), "parameter ", named.name,
+              p.codes.defined() ? " is held as fp8, whose codes are not saved" : " has no value to save");
         Tensor stored = p.value.to(kCpu);
         if (!p.axes.empty()) {
             // Undo value = permute(stored, axes): shape the value as the permuted tensor, then permute back.

@@ -1,6 +1,7 @@
 // Checkpoint keys: how a file format calls our parameters, and loading and saving by such a table.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,10 +45,11 @@ Mismatch compare(const std::vector<NamedParameter>& parameters, const Checkpoint
 // Fills every parameter from the tensors of a file, converted to dtype (nullopt: as stored) and then sent to the device,
 // one at a time, so that no second copy of a model stands in the host's memory. On the CPU a tensor that needs neither
 // conversion nor another layout stays a view of the file's mapping. Throws InputError that lists all mismatches at once.
-// source: the file or folder, for messages.
+// source: the file or folder, for messages. loaded: called with each parameter in turn, so that it can be put into another form
+// before the next one takes memory.
 void load(const std::vector<NamedParameter>& parameters, const CheckpointNames& names,
           const TensorMap& tensors, std::optional<DType> dtype, const std::string& source,
-          Device device = kCpu);
+          Device device = kCpu, const std::function<void(const NamedParameter&)>& loaded = {});
 
 // The parameters as a file of this format holds them, in the host's memory.
 TensorMap save(const std::vector<NamedParameter>& parameters, const CheckpointNames& names);

@@ -25,6 +25,12 @@ struct GroupMeanArgs;
 struct EmbeddingArgs;
 struct TimestepEmbeddingArgs;
 struct StridedCopyArgs;
+struct QuantiseArgs;
+struct DequantiseArgs;
+struct LinearFp8Args;
+struct TemporalConvFp8Args;
+struct LayerNormModulateFp8Args;
+struct DepthwiseGluFp8Args;
 
 struct Kernels {
     void (*linear)(const LinearArgs&) = nullptr;
@@ -47,6 +53,12 @@ struct Kernels {
     void (*embedding)(const EmbeddingArgs&) = nullptr;
     void (*timestep_embedding)(const TimestepEmbeddingArgs&) = nullptr;
     void (*strided_copy)(const StridedCopyArgs&) = nullptr;
+    void (*quantise)(const QuantiseArgs&) = nullptr;
+    void (*dequantise)(const DequantiseArgs&) = nullptr;
+    void (*linear_fp8)(const LinearFp8Args&) = nullptr;
+    void (*temporal_conv_fp8)(const TemporalConvFp8Args&) = nullptr;
+    void (*layer_norm_modulate_fp8)(const LayerNormModulateFp8Args&) = nullptr;
+    void (*depthwise_glu_fp8)(const DepthwiseGluFp8Args&) = nullptr;
 };
 
 extern const Kernels cpu_kernels;

@@ -48,8 +48,9 @@ std::string fingerprint(const std::string& path) {
 }
 
 void fill(const std::vector<NamedParameter>& parameters, const CheckpointNames& names,
-          const TensorMap& weights, DType dtype, const std::string& path, Device device) {
-    load(parameters, names, weights, dtype, path, device);
+          const TensorMap& weights, DType dtype, const std::string& path, Device device,
+          const std::function<void(const NamedParameter&)>& loaded = {}) {
+    load(parameters, names, weights, dtype, path, device, loaded);
     // What was turned or converted on its way has left free blocks of many sizes behind.
     if (device != kCpu) {
         release_cached(device);
@@ -161,17 +162,19 @@ void ModelFolder::read_prompt_template() {
     if (!found.empty()) prompt_template = load_prompt_template(found[0]);
 }
 
-DiT ModelFolder::load_transformer(DType dtype, Device device) const {
+DiT ModelFolder::load_transformer(DType dtype, Device device, const Fp8Rule& fp8) const {
     if (random_) {
         DiT drawn(dit);
         draw_part(parameters(drawn), random_->seed, dtype, device);
+        for (const NamedParameter& p : parameters(drawn)) quantise(p, fp8);
         return drawn;
     }
     std::string path = paths_.transformer.empty() ? part("transformer") : paths_.transformer;
     TensorMap weights = read_weights(path);
     DiT model(dit);
     CheckpointNames names = looks_official(weights) ? dit_official_names() : dit_diffusers_names(dit);
-    fill(parameters(model), names, weights, dtype, path, device);
+    fill(parameters(model), names, weights, dtype, path, device,
+         [&](const NamedParameter& p) { quantise(p, fp8); });
     return model;
 }
 

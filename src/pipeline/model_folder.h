@@ -49,7 +49,8 @@ public:
     SizeRules size_rules;
 
     // Weights go to the device one by one; the host keeps no copy.
-    DiT load_transformer(DType dtype, Device device = kCpu) const;
+    // fp8: layers that are quantised as they arrive.
+    DiT load_transformer(DType dtype, Device device = kCpu, const Fp8Rule& fp8 = {}) const;
     // none: as stored (fp16 becomes fp32, whose range Gemma-2 needs).
     Gemma2 load_text_encoder(std::optional<DType> dtype, Device device = kCpu) const;
     Vae load_vae(VaeParts parts, DType dtype, Device device = kCpu) const;

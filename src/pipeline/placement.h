@@ -7,12 +7,14 @@
 
 #include "core/device.h"
 #include "core/dtype.h"
+#include "nn/fp8.h"
 
 namespace sana {
 
 struct Placement {
     Device device = kCpu;
     DType transformer = DType::F32, vae = DType::F32;
+    Fp8Rule fp8 = {};                        // of the transformer: layers held as E4M3
     std::optional<DType> text = DType::F32;  // of the text encoder; none: the dtype it is stored in
     int64_t budget = 0;  // bytes of device memory that a run may take (pipeline/memory_plan.h); 0: no limit
     bool explain_plan = false;  // tell the memory plan even when nothing has to be cut to fit

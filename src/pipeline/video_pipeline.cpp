@@ -196,7 +196,11 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
     report(hooks, Phase::load, 0, 1);
     Device device = placement_.device;
     bool streamed = memory_.resident_blocks >= 0;
-    DiT dit = model_.load_transformer(placement_.transformer, streamed ? kCpu : device);
+    check_input(
+        !streamed || placement_.fp8.empty(),
+        "blocks that are streamed from the host's memory cannot be fp8 yet; use --precision bf16 or a larger "
+        "--vram");
+    DiT dit = model_.load_transformer(placement_.transformer, streamed ? kCpu : device, placement_.fp8);
     dit.execution.samples = memory_.samples;
     dit.execution.wide_frames = memory_.wide_frames;
     std::optional<BlockStream> blocks;

@@ -4,12 +4,20 @@
 #include "models/dit/conditions.h"
 #include "models/dit/dit.h"
 #include "ops/attention.h"
+#include "ops/glu_fp8.h"
 #include "ops/layout.h"
 #include "ops/tape.h"
 
 namespace sana {
 
 namespace {
+
+// layer_norm_modulate(x, shift, scale) in the form that the layer behind it reads.
+LayerInput normalised(const Linear& layer, const Tensor& x, const Tensor& shift, const Tensor& scale,
+                      float eps) {
+    if (layer.by_codes()) return {{}, layer_norm_modulate_fp8(x, shift, scale, eps), x.dtype()};
+    return {layer_norm_modulate(x, shift, scale, eps), {}, x.dtype()};
+}
 
 RmsNorm qk_norm(int64_t width, double eps) { return RmsNorm(width, {.eps = static_cast<float>(eps)}); }
 
@@ -40,15 +48,16 @@ DiTBlock::DiTBlock(const DiTConfig& config) : norm_eps(static_cast<float>(config
     ffn.temporal = {.shape = {width, 3, width},
                     .stored = {width, width, 3, 1},
                     .axes = {0, 2, 3, 1},
-                    .init = {.std = 0.5 / std::sqrt(3.0 * static_cast<double>(width))}};
+                    .init = {.std = 0.5 / std::sqrt(3.0 * static_cast<double>(width))},
+                    .factor = true};
 }
 
-Tensor SelfAttention::forward(Tensor x, const Rope& rope, BlockState* past, BlockState* next,
+Tensor SelfAttention::forward(LayerInput x, const Rope& rope, BlockState* past, BlockState* next,
                               const Epilogue& epilogue) const {
     Scope scope("attention");
-    int64_t width = x.cols();
-    Tensor all = qkv.forward(x);
+    Tensor all = x.into(qkv);
     x = {};
+    int64_t width = all.cols() / 3;
     LinearAttentionOptions options{.heads = heads,
                                    .q_norm = q_norm.weight.value,
                                    .k_norm = k_norm.weight.value,
@@ -61,6 +70,24 @@ Tensor SelfAttention::forward(Tensor x, const Rope& rope, BlockState* past, Bloc
                                 all.cols_slice(2 * width, width), options);
     all = {};
     return out.forward(h, epilogue);
+}
+
+Tensor LayerInput::into(const Linear& layer) const {
+    return codes.defined() ? layer.forward(codes, dtype) : layer.forward(dense);
+}
+
+Shape LayerInput::shape() const { return codes.defined() ? codes.codes.shape() : dense.shape(); }
+
+LayerInput LayerInput::reshape(const Shape& shape) const {
+    if (!codes.defined()) return {dense.reshape(shape), {}, dtype};
+    Shape rows;
+    for (int i = 0; i + 1 < shape.rank(); ++i) rows.push_back(shape[i]);
+    return {{}, {codes.codes.reshape(shape), codes.scale.reshape(rows)}, dtype};
+}
+
+LayerInput LayerInput::outer_slice(int64_t start, int64_t length) const {
+    if (!codes.defined()) return {dense.outer_slice(start, length), {}, dtype};
+    return {{}, {codes.codes.outer_slice(start, length), codes.scale.outer_slice(start, length)}, dtype};
 }
 
 Tensor CrossAttention::keys_values(const Tensor& text) const {
@@ -81,28 +108,32 @@ Tensor CrossAttention::forward(const Tensor& x, const Tensor& keys_values, const
     return out.forward(h, {.residual = x});
 }
 
-Tensor MixFFN::in_space(const Tensor& x) const {
-    Tensor h = inverted.forward(x);
-    h = depthwise_glu(h, depth_weight.value, depth_bias.value);
-    h = point.forward(h);
-    return h.reshape({x.dim(0), x.dim(1), x.dim(2) * x.dim(3), -1});
+Tensor MixFFN::in_space(const LayerInput& x) const {
+    Tensor h = x.into(inverted);
+    if (point.by_codes()) {
+        h = point.forward(depthwise_glu_fp8(h, depth_weight.value, depth_bias.value), h.dtype());
+    } else {
+        h = depthwise_glu(h, depth_weight.value, depth_bias.value);
+        h = point.forward(h);
+    }
+    return h.reshape({h.dim(0), h.dim(1), h.dim(2) * h.dim(3), -1});
 }
 
-Tensor MixFFN::in_pieces(const Tensor& x, Grid grid, int64_t frames) const {
+Tensor MixFFN::in_pieces(const LayerInput& x, Grid grid, int64_t frames) const {
     check(Tape::current() == nullptr, "a feed-forward in pieces is not recorded");
-    int64_t batch = x.dim(0), width = x.cols(), positions = grid.h * grid.w;
-    Tensor all = x.reshape({batch * grid.t, grid.h, grid.w, width});  // frames do not meet here
-    Tensor y = empty({batch * grid.t, positions, width}, x.dtype(), x.device());
-    for (int64_t start = 0; start < all.dim(0); start += frames) {
-        int64_t n = std::min(frames, all.dim(0) - start);
-        Tensor piece = all.outer_slice(start, n).reshape({1, n, grid.h, grid.w, width});
+    int64_t batch = x.shape()[0], width = x.shape()[-1], positions = grid.h * grid.w;
+    LayerInput all = x.reshape({batch * grid.t, grid.h, grid.w, width});  // frames do not meet here
+    Tensor y = empty({batch * grid.t, positions, width}, x.dtype, depth_weight.value.device());
+    for (int64_t start = 0; start < batch * grid.t; start += frames) {
+        int64_t n = std::min(frames, batch * grid.t - start);
+        LayerInput piece = all.outer_slice(start, n).reshape({1, n, grid.h, grid.w, width});
         Tensor place = y.outer_slice(start, n);
         copy(in_space(piece).reshape(place.shape()), place);
     }
     return y.reshape({batch, grid.t, positions, width});
 }
 
-Tensor MixFFN::forward(Tensor x, Grid grid, int64_t wide_frames, BlockState* past, BlockState* next,
+Tensor MixFFN::forward(LayerInput x, Grid grid, int64_t wide_frames, BlockState* past, BlockState* next,
                        const Epilogue& epilogue) const {
     Scope scope("ffn");
     Shape shape = x.shape();
@@ -114,16 +145,22 @@ Tensor MixFFN::forward(Tensor x, Grid grid, int64_t wide_frames, BlockState* pas
     Tensor before = past == nullptr ? Tensor() : past->last_frame;
     Epilogue end = epilogue;
     if (end.residual.defined()) end.residual = end.residual.reshape(h.shape());
-    return temporal_conv(h, temporal.value, before, end).reshape(shape);
+    if (temporal.codes.defined() && temporal.value.defined()) {
+        Fp8Study::add(temporal.value.name(), temporal_conv(h, temporal.codes, before, {}),
+                      temporal_conv(h, temporal.value, before, {}));
+    }
+    h = temporal.value.defined() ? temporal_conv(h, temporal.value, before, end)
+                                 : temporal_conv(h, temporal.codes, before, end);
+    return h.reshape(shape);
 }
 
 Tensor DiTBlock::forward(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
                          BlockState* next) const {
     Modulation m = c.modulation(modulation.value);
-    Tensor h = layer_norm_modulate(x, m.shift_attention, m.scale_attention, norm_eps);
+    LayerInput h = normalised(attention.qkv, x, m.shift_attention, m.scale_attention, norm_eps);
     x = attention.forward(std::move(h), c.rope, past, next, {.gate = m.gate_attention, .residual = x});
     x = cross.forward(x, keys_values, c.text_mask);
-    h = layer_norm_modulate(x, m.shift_ffn, m.scale_ffn, norm_eps);
+    h = normalised(ffn.inverted, x, m.shift_ffn, m.scale_ffn, norm_eps);
     return ffn.forward(std::move(h), c.grid, c.wide_frames, past, next, {.gate = m.gate_ffn, .residual = x});
 }
 

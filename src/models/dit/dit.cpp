@@ -38,6 +38,14 @@ DiT::DiT(const DiTConfig& config) : config_(config) {
     head = Linear(width, config.out_channels * volume);
 }
 
+Fp8Rule dit_fp8_rule() {
+    // Not cross.kv, which a prompt needs once, nor the few rows of times and texts, nor what meets the latents.
+    return {.layers = {"blocks.*.attention.qkv", "blocks.*.attention.out", "blocks.*.cross.q",
+                       "blocks.*.cross.out", "blocks.*.ffn.inverted", "blocks.*.ffn.point",
+                       "blocks.*.ffn.temporal"},
+            .keep = {}};
+}
+
 TextContext DiT::prepare_text(const Tensor& states, const Tensor& mask) const {
     Scope scope("dit");
     check_input(states.rank() == 3 && states.cols() == config_.caption_channels, "text states ", states,

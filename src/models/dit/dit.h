@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/dit/config.h"
+#include "nn/fp8.h"
 #include "nn/linear.h"
 #include "nn/names.h"
 #include "nn/norm.h"
@@ -44,6 +45,18 @@ struct DiTStream {
     bool save = false;       // whether the next forward() adds its chunk to the state
 };
 
+// What a layer reads, given away to it: rows as they are, or as the codes that E4M3 weights multiply with.
+struct LayerInput {
+    Tensor dense;
+    Fp8 codes;
+    DType dtype = DType::F32;  // of the layer's result
+
+    Tensor into(const Linear& layer) const;
+    Shape shape() const;
+    LayerInput reshape(const Shape& shape) const;
+    LayerInput outer_slice(int64_t start, int64_t length) const;
+};
+
 struct SelfAttention {
     Linear qkv, out;
     RmsNorm q_norm, k_norm;
@@ -51,7 +64,7 @@ struct SelfAttention {
     float eps = 0;
 
     // residual + gate * out(linear_attention(q, k, v)).   x [B,N,C], given away: it is gone when the wide tensors come
-    Tensor forward(Tensor x, const Rope& rope, BlockState* past, BlockState* next,
+    Tensor forward(LayerInput x, const Rope& rope, BlockState* past, BlockState* next,
                    const Epilogue& epilogue) const;
     void visit(auto& v) {
         v("qkv", qkv);
@@ -86,7 +99,7 @@ struct MixFFN {
     Parameter temporal;                  // [C,3,C]
 
     // x [B,N,C], given away. wide_frames: token frames that are widened at once, 0: all.
-    Tensor forward(Tensor x, Grid grid, int64_t wide_frames, BlockState* past, BlockState* next,
+    Tensor forward(LayerInput x, Grid grid, int64_t wide_frames, BlockState* past, BlockState* next,
                    const Epilogue& epilogue) const;
     void visit(auto& v) {
         v("inverted", inverted);
@@ -98,8 +111,8 @@ struct MixFFN {
 
 private:
     // [B,T,H,W,C] -> [B,T,H*W,C]: all but the temporal convolution.
-    Tensor in_space(const Tensor& x) const;
-    Tensor in_pieces(const Tensor& x, Grid grid, int64_t frames) const;
+    Tensor in_space(const LayerInput& x) const;
+    Tensor in_pieces(const LayerInput& x, Grid grid, int64_t frames) const;
 };
 
 struct DiTBlock {
@@ -188,6 +201,9 @@ private:
 
     DiTConfig config_;
 };
+
+// The layers that --precision fp8 turns to E4M3: those of a block that every step multiplies with.
+Fp8Rule dit_fp8_rule();
 
 // Keys of the two checkpoint formats.
 CheckpointNames dit_diffusers_names(const DiTConfig& config);

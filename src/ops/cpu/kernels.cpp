@@ -26,6 +26,12 @@ const Kernels cpu_kernels{
     .embedding = cpu::embedding,
     .timestep_embedding = cpu::timestep_embedding,
     .strided_copy = cpu::strided_copy,
+    .quantise = cpu::quantise,
+    .dequantise = cpu::dequantise,
+    .linear_fp8 = cpu::linear_fp8,
+    .temporal_conv_fp8 = cpu::temporal_conv_fp8,
+    .layer_norm_modulate_fp8 = cpu::layer_norm_modulate_fp8,
+    .depthwise_glu_fp8 = cpu::depthwise_glu_fp8,
 };
 
 }  // namespace sana

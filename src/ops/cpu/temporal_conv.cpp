@@ -78,11 +78,11 @@ void finish(const TemporalConvArgs& args, const compute_t<T>* sums) {
 
 }  // namespace
 
-void temporal_conv(const TemporalConvArgs& args) {
+void temporal_conv_of(const Tensor& product_x, const TemporalConvArgs& args) {
     dispatch_float(args.x.dtype(), [&]<class T>() {
         using C = compute_t<T>;
         using E = std::conditional_t<std::is_same_v<T, bf16>, bf16, C>;
-        Tensor x = args.x.to(dtype_of<E>()), weight = args.weight.to(dtype_of<E>());
+        Tensor x = product_x.to(dtype_of<E>()), weight = args.weight.to(dtype_of<E>());
         Tensor past = args.past.defined() ? args.past.to(dtype_of<E>()) : Tensor();
         Tensor sums = empty(args.x.shape(), dtype_of<C>());
         taps<E, C>(args, {x.data<E>(), past.defined() ? past.data<E>() : nullptr, weight.data<E>()},
@@ -90,5 +90,7 @@ void temporal_conv(const TemporalConvArgs& args) {
         finish<T>(args, sums.data<C>());
     });
 }
+
+void temporal_conv(const TemporalConvArgs& args) { temporal_conv_of(args.x, args); }
 
 }  // namespace sana::cpu

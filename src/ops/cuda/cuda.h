@@ -4,6 +4,7 @@
 #include "ops/attention.h"
 #include "ops/conv.h"
 #include "ops/embed.h"
+#include "ops/glu_fp8.h"
 #include "ops/layout.h"
 #include "ops/linear.h"
 #include "ops/linear_attention.h"
@@ -33,5 +34,14 @@ void group_mean(const GroupMeanArgs&);
 void embedding(const EmbeddingArgs&);
 void timestep_embedding(const TimestepEmbeddingArgs&);
 void strided_copy(const StridedCopyArgs&);
+void quantise(const QuantiseArgs&);
+void dequantise(const DequantiseArgs&);
+void linear_fp8(const LinearFp8Args&);
+void temporal_conv_fp8(const TemporalConvFp8Args&);
+void layer_norm_modulate_fp8(const LayerNormModulateFp8Args&);
+void depthwise_glu_fp8(const DepthwiseGluFp8Args&);
+
+// temporal_conv with another x in its products than the one that is added.
+void temporal_conv_of(const Tensor& product_x, const TemporalConvArgs&);
 
 }  // namespace sana::cuda

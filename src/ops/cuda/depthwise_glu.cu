@@ -3,17 +3,20 @@
 // input rows is loaded one step ahead, takes its SiLU once, and adds to the sums of three output columns in registers; the
 // column that is complete leaves. x is read 8/6 times (the halo comes from L2), y written once:
 // bytes = 2 * (2F + F) * positions; about 28 instructions and 2.7 special functions a value of x keep the units that issue
-// and evaluate them as busy as memory.
+// and evaluate them as busy as memory. To E4M3 (ops/fp8.h) the same walk goes twice: over the sampled rows, for their
+// largest magnitude, and over all of them.
 #include "ops/conv.h"
 
 #include "ops/cuda/cuda.h"
-#include "ops/cuda/device/element.cuh"
+#include "ops/cuda/device/rows.cuh"
+#include "ops/glu_fp8.h"
 
 namespace sana::cuda {
 
 namespace {
 
 constexpr int kRowsOut = 6, kRowsIn = kRowsOut + 2;
+constexpr int kGluHeadroom = 5;  // log2 of what the sampled maximum may be exceeded by (ops/fp8.h)
 
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;
@@ -49,12 +52,43 @@ struct Frames {
     int height, width, inner;  // inner: F
 };
 
-// One thread's column of rows: channels c, c + 1 of both halves.
+// Where results go: pairs of channels of a position, in fp32.
 template <class T>
+struct ToDense {
+    T* y;
+    __device__ __forceinline__ void begin(int64_t at) { y += at; }
+    __device__ __forceinline__ void operator()(int64_t at, const float (&pair)[2]) { store<2>(y + at, pair); }
+    __device__ __forceinline__ void finish() const {}
+};
+
+// To codes, of results that come divided by their scale.
+struct ToCodes {
+    uint8_t* y;
+    __device__ __forceinline__ void begin(int64_t at) { y += at; }
+    __device__ __forceinline__ void operator()(int64_t at, const float (&pair)[2]) {
+        *reinterpret_cast<uint16_t*>(y + at) =
+            __nv_cvt_float2_to_fp8x2(make_float2(pair[0], pair[1]), __NV_SATFINITE, __NV_E4M3);
+    }
+    __device__ __forceinline__ void finish() const {}
+};
+
+// Nowhere: only the largest magnitude is wanted.
+struct ToLargest {
+    uint32_t* largest;
+    uint32_t seen;
+    __device__ __forceinline__ void begin(int64_t) { seen = 0; }
+    __device__ __forceinline__ void operator()(int64_t, const float (&pair)[2]) {
+        seen = max(seen, max(__float_as_uint(pair[0]) & 0x7fffffffu, __float_as_uint(pair[1]) & 0x7fffffffu));
+    }
+    __device__ __forceinline__ void finish() const { atomicMax(largest, seen); }
+};
+
+// One thread's column of rows: channels c, c + 1 of both halves.
+template <class T, class To>
 struct Walk {
     using Pair = Vector<T, 2>;
     const T* x;  // the frame, at the thread's first channel
-    T* y;
+    To to;
     Frames f;
     int first;            // output row
     int offset[kRowsIn];  // of the input rows; rows outside are the nearest inside, and count as zero
@@ -111,30 +145,40 @@ struct Walk {
         if (col > 0) emit(col - 1, left);
     }
 
-    __device__ __forceinline__ void emit(int col, Sums& sums) const {
+    __device__ __forceinline__ void emit(int col, Sums& sums) {
 #pragma unroll
         for (int r = 0; r < kRowsOut; ++r) {
             if (first + r >= f.height) break;
             float g0 = sums[r][2], g1 = sums[r][3];
             silu_pair(g0, g1);
             float out[2] = {sums[r][0] * g0, sums[r][1] * g1};
-            store<2>(y + (static_cast<int64_t>(first + r) * f.width + col) * f.inner, out);
+            to((static_cast<int64_t>(first + r) * f.width + col) * f.inner, out);
         }
+    }
+
+    __device__ __forceinline__ void end(Sums& last) {
+        emit(f.width - 1, last);
+        to.finish();
     }
 };
 
-template <class T>
+// Which strips of which frames a launch walks over.
+struct Part {
+    int64_t first_frame = 0, frame_step = 1;
+    int first_row = 0;
+};
+
+template <class T, class To>
 __global__ void __launch_bounds__(128, 3)
     depthwise_glu_kernel(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                         T* __restrict__ y, Frames f) {
+                         To to, const uint32_t* largest, Frames f, Part part) {
     int channel = 2 * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (channel >= f.inner) return;
-    int64_t frame = static_cast<int64_t>(blockIdx.z) * f.height * f.width;
-    Walk<T> walk;
-    walk.f = f;
-    walk.x = x + frame * 2 * f.inner + channel;
-    walk.y = y + frame * f.inner + channel;
-    walk.first = static_cast<int>(blockIdx.y) * kRowsOut;
+    int64_t frame =
+        (part.first_frame + static_cast<int64_t>(blockIdx.z) * part.frame_step) * f.height * f.width;
+    Walk<T, To> walk{.x = x + frame * 2 * f.inner + channel, .to = to, .f = f};
+    walk.to.begin(frame * f.inner + channel);
+    walk.first = part.first_row + static_cast<int>(blockIdx.y) * kRowsOut;
     walk.edge = walk.first == 0 || walk.first + kRowsOut >= f.height;
 #pragma unroll
     for (int r = 0; r < kRowsIn; ++r) {
@@ -149,8 +193,18 @@ __global__ void __launch_bounds__(128, 3)
 #pragma unroll
     for (int c = 0; c < 4; ++c) walk.start[c] = 0;
     if (bias != nullptr) both(bias, walk.start);
+    if constexpr (std::is_same_v<To, ToCodes>) {
+        // A power of two changes no rounding: dividing a's half divides the results.
+        float inverse = power_of_two(*largest, kGluHeadroom).inverse;
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+            walk.start[c] *= inverse;
+#pragma unroll
+            for (int tap = 0; tap < 9; ++tap) walk.w[tap][c] *= inverse;
+        }
+    }
 
-    typename Walk<T>::Sums a, b, c;
+    typename Walk<T, To>::Sums a, b, c;
 #pragma unroll
     for (int r = 0; r < kRowsOut; ++r) {
 #pragma unroll
@@ -160,11 +214,11 @@ __global__ void __launch_bounds__(128, 3)
     // The sums take turns instead of being moved.
     for (int col = 0;;) {
         walk.add(col, a, b, c);
-        if (++col == f.width) return walk.emit(col - 1, b);
+        if (++col == f.width) return walk.end(b);
         walk.add(col, b, c, a);
-        if (++col == f.width) return walk.emit(col - 1, c);
+        if (++col == f.width) return walk.end(c);
         walk.add(col, c, a, b);
-        if (++col == f.width) return walk.emit(col - 1, a);
+        if (++col == f.width) return walk.end(a);
     }
 }
 
@@ -194,35 +248,111 @@ __global__ void depthwise_glu_any_kernel(const T* x, const T* weight, const T* b
     }
 }
 
+Frames frames_of(const Tensor& x) {
+    return {static_cast<int>(x.dim(2)), static_cast<int>(x.dim(3)), static_cast<int>(x.cols() / 2)};
+}
+
+// Whether the walk suits: 16-bit pairs of channels at even addresses, offsets in 32 bits.
+bool walks(const Tensor& x, const Tensor& weight, const Tensor& bias, const void* y) {
+    auto even = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % (2 * size_of(x.dtype())) == 0; };
+    int64_t inner = x.cols() / 2;
+    return size_of(x.dtype()) == 2 && inner % 2 == 0 && x.dim(0) * x.dim(1) < 65536 &&
+           x.dim(2) * x.dim(3) * 2 * inner < INT32_MAX && even(x.raw()) && even(weight.raw()) &&
+           even(bias.raw()) && even(y);
+}
+
+template <class T, class To>
+void walk_over(const Tensor& x, const Tensor& weight, const Tensor& bias, const To& to,
+               const uint32_t* largest, int64_t frames, int64_t rows, const Part& part) {
+    Frames f = frames_of(x);
+    // Blocks of the size that leaves fewest threads without channels.
+    int pairs = f.inner / 2;
+    unsigned threads = (pairs + 127) / 128 * 128 < (pairs + 95) / 96 * 96 ? 128 : 96;
+    dim3 grid((static_cast<unsigned>(pairs) + threads - 1) / threads,
+              static_cast<unsigned>((rows + kRowsOut - 1) / kRowsOut), static_cast<unsigned>(frames));
+    depthwise_glu_kernel<T><<<grid, threads, 0, stream_of(x.device())>>>(
+        pointer<T>(x), pointer<T>(weight), bias.defined() ? pointer<T>(bias) : nullptr, to, largest, f, part);
+    check_launch("depthwise_glu_kernel", x.device());
+}
+
+__global__ void fill_scale_kernel(const uint32_t* largest, float* scale, int64_t count) {
+    int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    float value = power_of_two(*largest, kGluHeadroom).scale;
+    for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count; i += step)
+        scale[i] = value;
+}
+
+// For dtypes and alignments that the walk does not take: from results that are there.
+__global__ void largest_kernel(const float* y, uint32_t* largest, int64_t count) {
+    int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    uint32_t seen = 0;
+    for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count; i += step)
+        seen = max(seen, __float_as_uint(y[i]) & 0x7fffffffu);
+    atomicMax(largest, seen);
+}
+
+__global__ void to_codes_kernel(const float* y, const uint32_t* largest, uint8_t* codes, int64_t count) {
+    int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    float inverse = power_of_two(*largest, kGluHeadroom).inverse;
+    for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count; i += step)
+        codes[i] = __nv_cvt_float_to_fp8(y[i] * inverse, __NV_SATFINITE, __NV_E4M3);
+}
+
 }  // namespace
 
 void depthwise_glu(const DepthwiseGluArgs& args) {
     if (args.y.numel() == 0) return;
-    int64_t frames = args.x.dim(0) * args.x.dim(1), inner = args.y.cols();
-    Frames f{static_cast<int>(args.x.dim(2)), static_cast<int>(args.x.dim(3)), static_cast<int>(inner)};
-    cudaStream_t stream = stream_of(args.x.device());
+    int64_t frames = args.x.dim(0) * args.x.dim(1);
     dispatch_cuda("depthwise_glu", args.x.dtype(), [&]<class T>() {
-        const T* bias = args.bias.defined() ? pointer<T>(args.bias) : nullptr;
-        auto even = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % (2 * sizeof(T)) == 0; };
-        bool pairs = inner % 2 == 0 && frames < 65536 &&
-                     int64_t{f.height} * f.width * 2 * inner < INT32_MAX && even(args.x.raw()) &&
-                     even(args.weight.raw()) && even(bias) && even(args.y.raw());
         if constexpr (sizeof(T) == 2) {
-            if (pairs) {
-                // Blocks of the size that leaves fewest threads without channels.
-                unsigned threads = (inner / 2 + 127) / 128 * 128 < (inner / 2 + 95) / 96 * 96 ? 128 : 96;
-                dim3 grid(static_cast<unsigned>((inner / 2 + threads - 1) / threads),
-                          static_cast<unsigned>((f.height + kRowsOut - 1) / kRowsOut),
-                          static_cast<unsigned>(frames));
-                depthwise_glu_kernel<T><<<grid, threads, 0, stream>>>(
-                    pointer<T>(args.x), pointer<T>(args.weight), bias, pointer<T>(args.y), f);
-                return;
+            if (walks(args.x, args.weight, args.bias, args.y.raw())) {
+                ToDense<T> to{pointer<T>(args.y)};
+                return walk_over<T>(args.x, args.weight, args.bias, to, nullptr, frames, args.x.dim(2), {});
             }
         }
-        depthwise_glu_any_kernel<T><<<grid_for(args.y.numel(), 256), 256, 0, stream>>>(
-            pointer<T>(args.x), pointer<T>(args.weight), bias, pointer<T>(args.y), f, args.y.numel());
+        depthwise_glu_any_kernel<T><<<grid_for(args.y.numel(), 256), 256, 0, stream_of(args.x.device())>>>(
+            pointer<T>(args.x), pointer<T>(args.weight),
+            args.bias.defined() ? pointer<T>(args.bias) : nullptr, pointer<T>(args.y), frames_of(args.x),
+            args.y.numel());
     });
     check_launch("depthwise_glu", args.x.device());
+}
+
+void depthwise_glu_fp8(const DepthwiseGluFp8Args& args) {
+    const Tensor& codes = args.y.codes;
+    if (codes.numel() == 0) return;
+    GluSample sample = glu_sample(args.x.shape());
+    int64_t frames = args.x.dim(0) * args.x.dim(1), frame = codes.dim(2) * codes.dim(3) * codes.cols();
+    cudaStream_t stream = stream_of(codes.device());
+    Tensor largest = zeros({1}, DType::I32, codes.device());
+    auto* bits = static_cast<uint32_t*>(largest.raw());
+    ToCodes to{pointer<uint8_t>(codes)};
+    if (walks(args.x, args.weight, args.bias, codes.raw())) {
+        dispatch_cuda("depthwise_glu_fp8", args.x.dtype(), [&]<class T>() {
+            if constexpr (sizeof(T) == 2) {
+                Part part{sample.frames[0], sample.frames[1] - sample.frames[0],
+                          static_cast<int>(sample.first_row)};
+                walk_over<T>(args.x, args.weight, args.bias, ToLargest{bits, 0}, nullptr, 2, sample.rows,
+                             part);
+                walk_over<T>(args.x, args.weight, args.bias, to, bits, frames, args.x.dim(2), {});
+            }
+        });
+    } else {
+        Tensor x = args.x.to(DType::F32), weight = args.weight.to(DType::F32),
+               bias = args.bias.defined() ? args.bias.to(DType::F32) : Tensor(),
+               y = empty(codes.shape(), DType::F32, codes.device());
+        depthwise_glu({x, weight, bias, y});
+        int64_t row = codes.dim(3) * codes.cols(), count = sample.rows * row;
+        for (int64_t f : sample.frames) {
+            largest_kernel<<<grid_for(count, 256), 256, 0, stream>>>(
+                pointer<float>(y) + f * frame + sample.first_row * row, bits, count);
+        }
+        to_codes_kernel<<<grid_for(y.numel(), 256), 256, 0, stream>>>(pointer<float>(y), bits, to.y,
+                                                                      y.numel());
+    }
+    fill_scale_kernel<<<grid_for(codes.rows(), 256), 256, 0, stream>>>(bits, pointer<float>(args.y.scale),
+                                                                       codes.rows());
+    check_launch("depthwise_glu_fp8", codes.device());
 }
 
 }  // namespace sana::cuda

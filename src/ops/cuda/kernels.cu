@@ -26,6 +26,12 @@ const Kernels cuda_kernels{
     .embedding = cuda::embedding,
     .timestep_embedding = cuda::timestep_embedding,
     .strided_copy = cuda::strided_copy,
+    .quantise = cuda::quantise,
+    .dequantise = cuda::dequantise,
+    .linear_fp8 = cuda::linear_fp8,
+    .temporal_conv_fp8 = cuda::temporal_conv_fp8,
+    .layer_norm_modulate_fp8 = cuda::layer_norm_modulate_fp8,
+    .depthwise_glu_fp8 = cuda::depthwise_glu_fp8,
 };
 
 }  // namespace sana
