@@ -2,20 +2,30 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
+#include "core/parallel.h"
 #include "ops/pointwise.h"
 
 namespace sana {
 
 namespace {
 
-// The mean of |a - b|, of |a| when b is none; fp32 on the host.
+// The mean of |a - b|, of |a| when b is none; fp32 on the host. Sums of equal pieces are added in order, so that the
+// result does not depend on the number of threads.
 double mean_distance(const Tensor& a, const Tensor& b) {
+    constexpr int64_t kPiece = 1 << 14;
     const float *x = a.data<float>(), *y = b.defined() ? b.data<float>() : nullptr;
-    double sum = 0;
-    for (int64_t i = 0; i < a.numel(); ++i)
-        sum += std::abs(static_cast<double>(x[i]) - (y == nullptr ? 0 : y[i]));
-    return sum / static_cast<double>(a.numel());
+    int64_t n = a.numel();
+    std::vector<double> sums(static_cast<size_t>((n + kPiece - 1) / kPiece));
+    parallel_for(static_cast<int64_t>(sums.size()), kPiece, [&](int64_t piece) {
+        double sum = 0;
+        for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i)
+            sum += std::abs(static_cast<double>(x[i]) - (y == nullptr ? 0 : y[i]));
+        sums[static_cast<size_t>(piece)] = sum;
+    });
+    return std::accumulate(sums.begin(), sums.end(), 0.0) / static_cast<double>(n);
 }
 
 Tensor on_host(const Tensor& x) { return x.to(kCpu).to(DType::F32).contiguous(); }
