@@ -1,6 +1,7 @@
 // Linear attention with and without a state; results are y and, where a state is asked for, its two sums.
 #include "bench/case.h"
 #include "bench/values.h"
+#include "ops/layout.h"
 #include "ops/linear_attention.h"
 
 namespace sana::cases {
@@ -78,14 +79,16 @@ Tensors formula(const Sizes& s, const LinearAttentionOptions& o, State state, co
 }
 
 // Inputs: q, k, v, q_norm, k_norm, cos, sin, past kv, past k_sum.
-Instance instance(const Sizes& s, State state, bool zero_queries = false) {
+// fused: q, k and v are columns of one tensor, as a model has them.
+Instance instance(const Sizes& s, State state, bool zero_queries = false, bool fused = false) {
     int64_t tokens = s.grid.tokens(), channels = s.heads * s.width;
     LinearAttentionOptions options;
     options.heads = s.heads;
     return {
-        .name = join(
-            "B", s.batch, " N", tokens, " A", s.heads, " D", s.width, state == State::total ? " total" : "",
-            state == State::past_and_total ? " past, total" : "", zero_queries ? " zero queries" : ""),
+        .name =
+            join("B", s.batch, " N", tokens, " A", s.heads, " D", s.width,
+                 state == State::total ? " total" : "", state == State::past_and_total ? " past, total" : "",
+                 zero_queries ? " zero queries" : "", fused ? " fused" : ""),
         .inputs =
             [=](Generator& g) {
                 Rope rope = rope_3d(s.grid, s.width, 10000, 3, kCpu);
@@ -114,7 +117,9 @@ Instance instance(const Sizes& s, State state, bool zero_queries = false) {
                 o.rope = {in[5], in[6]};
                 if (state == State::past_and_total) o.past = &past;
                 if (state != State::none) o.total = &total;
-                Tensor y = linear_attention(in[0], in[1], in[2], o);
+                Tensor all = fused ? concat({in[0], in[1], in[2]}, -1) : Tensor();
+                auto part = [&](int64_t i) { return fused ? all.cols_slice(i * channels, channels) : in[i]; };
+                Tensor y = linear_attention(part(0), part(1), part(2), o);
                 return state == State::none ? Tensors{y} : Tensors{y, total.kv, total.k_sum};
             },
         .reference = [=](const Tensors& in) { return formula(s, options, state, in); },
@@ -136,6 +141,8 @@ std::vector<Case> linear_attention_cases() {
         instance({1, 1, 16, {1, 8, 8}}, State::none),
         instance({1, 1, 16, {1, 5, 13}}, State::total),
         instance({1, 2, 8, {1, 2, 2}}, State::none, true),  // 0 / eps, not 0 / 0
+        instance({2, 3, 112, {2, 5, 7}}, State::none, false, true),
+        instance({1, 9, 32, {1, 9, 33}}, State::total, false, true),
     };
     out.bench_cpu = {instance({1, 20, 112, {1, 30, 52}}, State::none),
                      instance({1, 20, 112, {1, 30, 52}}, State::past_and_total)};

@@ -1,33 +1,22 @@
-// The attention kernel for tensor cores: fp32 scores, softmax and sums, one rounding at the end: for their product with v
-// weights are split into two terms of the 16-bit type, half as many products again as with rounded weights.
+// The attention kernel for tensor cores: fp32 scores, softmax and sums, one rounding at the end. For their product with v
+// weights become fp16, whose 11 bits are an eighth of the rounding of a bf16 result; v of bf16 goes into fp16 without loss,
+// scaled by a power of two a head. For fp16 results weights are split into two terms, half as many products again.
 // Mapping: a block has 16 * Blocks16 * Warps queries of one head, a warp 16 or 32 of them for the whole width of the head.
 // q stays in shared memory; k and v come in tiles of Keys keys, the next one being copied while this one is multiplied.
 // Rows in shared memory are padded by 16 bytes, so that the 8 rows of a matrix load lie in different banks. A warp's
 // scores become, register by register, the A operand of the product with v.
-// Bytes: q and y once; k and v once for every tile of queries, from L2. FLOPs 4*B*A*N*L*D, 6 on the tensor cores. Per 16
-// keys a warp reads 64 * D bytes of k and v from shared memory for 1536 * Blocks16 * D FLOPs: with 16 queries a warp
+// Bytes: q and y once; k and v once for every tile of queries, from L2. FLOPs 4*B*A*N*L*D (6 for fp16). Per 16
+// keys a warp reads 64 * D bytes of k and v from shared memory for 1024 * Blocks16 * D FLOPs: with 16 queries a warp
 // shared memory is the limit, with 32 the tensor cores are; wide heads have only registers for 16.
+// H100 80GB, 2026-11-24, bf16, B2 N32760 L300 A20 D112: 0.56 ms. Scores of the next tile of 32 keys multiplied while this
+// one's become weights: 0.61 ms.
 #include <bit>
 
-#include "ops/cuda/device/attention.cuh"
-#include "ops/cuda/device/mma.cuh"
+#include "ops/cuda/device/attention_softmax.cuh"
 
 namespace sana::cuda {
 
 namespace {
-
-constexpr float kLog2E = 1.4426950408889634f;
-
-// For heads of up to Width columns; narrower ones are filled up with zeros in shared memory.
-template <int Width, int Blocks16, int Warps, int Keys, int Residents>
-struct Shape {
-    static constexpr int kWidth = Width, kBlocks = Blocks16, kKeys = Keys, kResidents = Residents;
-    static constexpr int kThreads = Warps * 32, kWarpRows = Blocks16 * 16, kRows = Warps * kWarpRows;
-    static constexpr int kPitch = (Width + 8) * 2;  // bytes
-    static constexpr int kTile = Keys * kPitch;     // of k or v
-    static constexpr int kBytes = kRows * kPitch + 4 * kTile;
-    static_assert(Width % 16 == 0 && Keys % 16 == 0);
-};
 
 // This thread's part in copying rows to shared memory: one vector of every kStep-th row, from row `row` on. Its column is
 // fixed, so that a copy costs few instructions; where a row is not a power of two long, some threads have none.
@@ -68,16 +57,6 @@ struct CopyPart {
     }
 };
 
-// One warp's running softmax; row 2 * block + half is query block * 16 + half * 8 + lane / 4.
-template <class S>
-struct Rows {
-    float best[2 * S::kBlocks], sum[2 * S::kBlocks];  // sum: this lane's columns only
-    float out[S::kBlocks][S::kWidth / 8][4];
-};
-
-template <class S>
-using Scores = float[S::kBlocks][S::kKeys / 8][4];
-
 template <class T, class S>
 __device__ __forceinline__ void multiply_keys(Scores<S>& scores, uint32_t q, uint32_t k) {
 #pragma unroll(S::kWidth <= 128 ? S::kWidth / 16 : 4)
@@ -98,18 +77,24 @@ __device__ __forceinline__ void multiply_keys(Scores<S>& scores, uint32_t q, uin
     }
 }
 
+template <class T>
+constexpr int kWeightTerms = std::is_same_v<T, bf16_t> ? 1 : 2;
+
 template <class T, class S>
-__device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& weights, uint32_t v) {
+__device__ __forceinline__ void multiply_values(QueryRows<S>& rows, const Scores<S>& weights, uint32_t v) {
 #pragma unroll
     for (int n = 0; n < S::kKeys / 16; ++n) {
-        uint32_t high[S::kBlocks][4], low[S::kBlocks][4];
+        uint32_t terms[kWeightTerms<T>][S::kBlocks][4];
 #pragma unroll
         for (int m = 0; m < S::kBlocks; ++m) {
-            const float(&left)[4] = weights[m][2 * n], (&right)[4] = weights[m][2 * n + 1];
-            split<T>(left[0], left[1], high[m][0], low[m][0]);
-            split<T>(left[2], left[3], high[m][1], low[m][1]);
-            split<T>(right[0], right[1], high[m][2], low[m][2]);
-            split<T>(right[2], right[3], high[m][3], low[m][3]);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const float(&w)[4] = weights[m][2 * n + i / 2];
+                uint32_t parts[kWeightTerms<T>];
+                split_terms<f16_t>(make_float2(w[i % 2 * 2], w[i % 2 * 2 + 1]), parts);
+#pragma unroll
+                for (int t = 0; t < kWeightTerms<T>; ++t) terms[t][m][i] = parts[t];
+            }
         }
 #pragma unroll
         for (int d = 0; d < S::kWidth / 16; ++d) {
@@ -117,104 +102,27 @@ __device__ __forceinline__ void multiply_values(Rows<S>& rows, const Scores<S>& 
             load_matrices_transposed(b, v + n * 16 * S::kPitch + d * 32);
 #pragma unroll
             for (int m = 0; m < S::kBlocks; ++m) {
-                mma<T>(rows.out[m][2 * d], high[m], b[0], b[1]);
-                mma<T>(rows.out[m][2 * d + 1], high[m], b[2], b[3]);
-                mma<T>(rows.out[m][2 * d], low[m], b[0], b[1]);
-                mma<T>(rows.out[m][2 * d + 1], low[m], b[2], b[3]);
+#pragma unroll
+                for (int t = 0; t < kWeightTerms<T>; ++t) {
+                    mma<f16_t>(rows.out[m][2 * d], terms[t][m], b[0], b[1]);
+                    mma<f16_t>(rows.out[m][2 * d + 1], terms[t][m], b[2], b[3]);
+                }
             }
         }
     }
 }
 
-// Calls f(score, row, column) for a lane's scores; column counts from the tile's first key.
-template <class S, class F>
-__device__ __forceinline__ void for_scores(Scores<S>& scores, F f) {
-    int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int n = 0; n < S::kKeys / 8; ++n) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            int column = n * 8 + lane % 4 * 2 + e;
-#pragma unroll
-            for (int m = 0; m < S::kBlocks; ++m) {
-                f(scores[m][n][e], m * 16 + lane / 4, column);
-                f(scores[m][n][2 + e], m * 16 + 8 + lane / 4, column);
-            }
-        }
-    }
-}
-
-// Scores of keys that a query does not see become -inf. `query` is the warp's first.
+// y = out / sum * unscale, through the warp's rows of q in shared memory, so that it is written in 16-byte vectors.
 template <class T, class S>
-__device__ __forceinline__ void hide(const AttentionProblem<T>& p, const KeySlots& slots, Scores<S>& scores,
-                                     int query, int start) {
-    if (p.bounded()) {
-        for_scores<S>(scores, [&](float& score, int row, int column) {
-            int slot = start + column;
-            if (slot >= slots.last || !p.sees(query + row, slots.position(slot))) score = -INFINITY;
-        });
-    } else if (start + S::kKeys > slots.last) {
-        for_scores<S>(scores, [&](float& score, int, int column) {
-            if (start + column >= slots.last) score = -INFINITY;
-        });
-    }
-}
-
-// Turns scores into weights 2^(factor * (score - best)).
-template <class S>
-__device__ __forceinline__ void soften(Rows<S>& rows, Scores<S>& scores, float factor) {
-    float grown[2 * S::kBlocks];
-    bool grew = false;
-#pragma unroll
-    for (int r = 0; r < 2 * S::kBlocks; ++r) {
-        float best = rows.best[r];
-#pragma unroll
-        for (int n = 0; n < S::kKeys / 8; ++n) {
-            best = fmaxf(best, fmaxf(scores[r / 2][n][r % 2 * 2], scores[r / 2][n][r % 2 * 2 + 1]));
-        }
-        best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 1));
-        best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 2));
-        grown[r] = best;
-        grew |= best > rows.best[r];
-    }
-    bool any_grew = __any_sync(0xffffffffu, grew);
-#pragma unroll
-    for (int r = 0; r < 2 * S::kBlocks; ++r) {
-        float origin = grown[r] == -INFINITY ? 0.0f : grown[r];  // no key yet: -inf - -inf would be NaN
-        if (any_grew) {  // seldom after the first tiles; a factor of 1 changes nothing
-            float shrink = exp2_fast((rows.best[r] - origin) * factor);
-            rows.best[r] = grown[r];
-            rows.sum[r] *= shrink;
-#pragma unroll
-            for (int d = 0; d < S::kWidth / 8; ++d) {
-                rows.out[r / 2][d][r % 2 * 2] *= shrink;
-                rows.out[r / 2][d][r % 2 * 2 + 1] *= shrink;
-            }
-        }
-        float offset = -origin * factor;
-#pragma unroll
-        for (int n = 0; n < S::kKeys / 8; ++n) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                float& score = scores[r / 2][n][r % 2 * 2 + e];
-                score = exp2_fast(fmaf(score, factor, offset));
-                rows.sum[r] += score;
-            }
-        }
-    }
-}
-
-// y = out / sum, through the warp's rows of q in shared memory, so that it is written in 16-byte vectors.
-template <class T, class S>
-__device__ __forceinline__ void write_rows(const Rows<S>& rows, uint8_t* shared, T* y, int64_t stride,
-                                           int count, int width) {
+__device__ __forceinline__ void write_rows(const QueryRows<S>& rows, uint8_t* shared, T* y, int64_t stride,
+                                           int count, int width, float unscale) {
     int lane = threadIdx.x % 32;
 #pragma unroll
     for (int r = 0; r < 2 * S::kBlocks; ++r) {
         float total = rows.sum[r];
         total += __shfl_xor_sync(0xffffffffu, total, 1);
         total += __shfl_xor_sync(0xffffffffu, total, 2);
-        float inverse = total == 0 ? 0.0f : 1 / total;
+        float inverse = total == 0 ? 0.0f : unscale / total;
         uint8_t* to = shared + (r * 8 + lane / 4) * S::kPitch + lane % 4 * 4;
 #pragma unroll
         for (int d = 0; d < S::kWidth / 8; ++d) {
@@ -270,7 +178,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kResidents)
     uint32_t v_lane = S::kTile + lane % 16 * S::kPitch + lane / 16 * 16;
     // Scores and their largest are kept as they come from the product; the factor turns them into exponents of 2.
     float factor = p.cap > 0 ? kLog2E : p.scale * kLog2E;
-    Rows<S> rows{};
+    QueryRows<S> rows{};
 #pragma unroll
     for (int r = 0; r < 2 * S::kBlocks; ++r) rows.best[r] = -INFINITY;
 
@@ -290,7 +198,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kResidents)
             });
         }
         hide<T, S>(p, slots, scores, tile.start + warp * S::kWarpRows, start);
-        soften<S>(rows, scores, factor);
+        raise<S>(rows, scores, factor);
+        weigh<S>(rows, scores, factor);
         multiply_values<T, S>(rows, scores, stage + v_lane);
         uint32_t swap = stage;
         stage = other;
@@ -301,8 +210,12 @@ __global__ void __launch_bounds__(S::kThreads, S::kResidents)
     __syncthreads();
     int first_row = warp * S::kWarpRows;
     T* y = p.y + (first_query + first_row) * p.y_stride + static_cast<int64_t>(tile.head) * p.width;
+    float unscale = 1;
+    if (p.v_largest != nullptr) {
+        unscale = 1 / scale_to_half(p.v_largest[tile.sample * (p.heads / p.share) + tile.head / p.share]);
+    }
     write_rows<T, S>(rows, shared + first_row * S::kPitch, y, p.y_stride, end - tile.start - first_row,
-                     p.width);
+                     p.width, unscale);
 }
 
 template <class S, class T>
@@ -328,34 +241,36 @@ bool rows_fit(const T* x, int64_t stride) {
 }  // namespace
 
 template <class T>
-bool attention_by_mma(const AttentionProblem<T>& p, int64_t batch, Device device) {
+bool attention_by_mma(AttentionProblem<T> p, int64_t batch, Device device) {
     bool fits = rows_fit(p.q, p.q_stride) && rows_fit(p.k, p.k_stride) && rows_fit(p.v, p.v_stride) &&
                 rows_fit<T>(p.y, p.y_stride);
     if (!fits || p.width % 8 != 0 || p.width > 384 || !(p.scale > 0)) return false;
+    HalfValues values;
+    if constexpr (std::is_same_v<T, bf16_t>) values = half_values(p, batch, device);
     // Cards differ in shared memory: 99 KiB a block at least, 227 KiB on Hopper. Registers hold eight warps; where two
     // blocks of four do not fit, one block of eight has tiles of half the keys.
-    using Pair = Shape<112, 2, 4, 64, 2>;
-    using Wide = Shape<384, 1, 8, 32, 1>;
+    using Pair = AttentionShape<112, 2, 4, 64, 2>;
+    using Wide = AttentionShape<384, 1, 8, 32, 1>;
     int limit = shared_limit(device);
     if (p.width <= 64) {
-        launch_mma<Shape<64, 2, 4, 64, 3>>(p, batch, device);
+        launch_mma<AttentionShape<64, 2, 4, 64, 3>>(p, batch, device);
     } else if (p.width <= 112 && limit >= 2 * Pair::kBytes) {
         launch_mma<Pair>(p, batch, device);
     } else if (p.width <= 112) {
-        launch_mma<Shape<112, 2, 8, 32, 1>>(p, batch, device);
+        launch_mma<AttentionShape<112, 2, 8, 32, 1>>(p, batch, device);
     } else if (p.width <= 128) {
-        launch_mma<Shape<128, 2, 4, 32, 2>>(p, batch, device);
+        launch_mma<AttentionShape<128, 2, 4, 32, 2>>(p, batch, device);
     } else if (p.width <= 256) {
-        launch_mma<Shape<256, 1, 4, 32, 2>>(p, batch, device);
+        launch_mma<AttentionShape<256, 1, 4, 32, 2>>(p, batch, device);
     } else if (limit >= Wide::kBytes) {
         launch_mma<Wide>(p, batch, device);
     } else {
-        launch_mma<Shape<384, 1, 4, 16, 2>>(p, batch, device);
+        launch_mma<AttentionShape<384, 1, 4, 16, 2>>(p, batch, device);
     }
     return true;
 }
 
-template bool attention_by_mma(const AttentionProblem<bf16_t>&, int64_t, Device);
-template bool attention_by_mma(const AttentionProblem<f16_t>&, int64_t, Device);
+template bool attention_by_mma(AttentionProblem<bf16_t>, int64_t, Device);
+template bool attention_by_mma(AttentionProblem<f16_t>, int64_t, Device);
 
 }  // namespace sana::cuda

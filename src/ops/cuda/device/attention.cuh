@@ -21,6 +21,8 @@ struct AttentionProblem {
     float scale, cap;
     int window;
     bool causal;
+    const float* v_largest =
+        nullptr;  // [B,E] of v that was brought into the range of fp16; null: v is as it came
 
     __device__ bool bounded() const { return causal || window > 0; }
     __device__ bool sees(int query, int position) const {
@@ -80,9 +82,15 @@ unsigned query_blocks(const AttentionProblem<T>& p, int64_t batch, int rows) {
     return static_cast<unsigned>(blocks);
 }
 
+// v of bf16 as fp16 without loss, for the products of the tensor core kernel: what p refers to afterwards.
+struct HalfValues {
+    Tensor v, largest;
+};
+HalfValues half_values(AttentionProblem<bf16_t>& p, int64_t batch, Device device);
+
 // The tensor core kernel (attention_mma.cu). False when it does not take the problem: it needs rows and heads in 16-byte
 // vectors, D <= 384 and a positive scale.
 template <class T>
-bool attention_by_mma(const AttentionProblem<T>& p, int64_t batch, Device device);
+bool attention_by_mma(AttentionProblem<T> p, int64_t batch, Device device);
 
 }  // namespace sana::cuda

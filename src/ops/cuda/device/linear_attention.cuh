@@ -32,7 +32,11 @@ struct TokenRanges {
     float *kv, *k_sum;
 };
 
-__device__ __forceinline__ float relu(float x) { return x < 0 ? 0.0f : x; }  // keeps NaN
+__device__ __forceinline__ float relu(float x) {
+    float y;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));  // fmaxf() would drop NaN
+    return y;
+}
 
 // An even and an odd channel, turned by the angle of their pair.
 __device__ __forceinline__ float2 rotated(float even, float odd, float cos, float sin) {

@@ -7,43 +7,19 @@
 
 namespace sana::cuda {
 
-template <int Width, int Terms, int Warps, int Stages>
+template <int Width, int Terms, int Warps, int Stages, int Blocks>
 struct ApplyShape {
-    static constexpr int kWidth = Width, kTerms = Terms, kStages = Stages;
+    static constexpr int kWidth = Width, kTerms = Terms, kStages = Stages, kBlocks = Blocks;
     static constexpr int kThreads = Warps * 32, kRows = Warps * 16, kPitch = (Width + 8) * 2;
-    static constexpr int kState = kRows * kPitch, kFactors = kState + Terms * Width * kPitch;  // in a stage
-    static constexpr int kStage = kFactors + static_cast<int>(sizeof(HeadFactors<Width>)),
+    using State = HeadState<Width, Terms>;
+    static constexpr int kState = kRows * kPitch, kStage = kState + static_cast<int>(sizeof(State)),
                          kBytes = Stages * kStage;
 };
 
-template <class S, class T>
-__device__ __forceinline__ void copy_head(uint32_t stage, const T* q, int64_t q_stride, int rows,
-                                          const HeadState<S::kWidth, S::kTerms>* state,
-                                          const HeadFactors<S::kWidth>* factors) {
-    constexpr int kVectors = S::kWidth / 8;
-    for (int item = threadIdx.x; item < S::kRows * kVectors; item += S::kThreads) {
-        int row = item / kVectors, vector = item % kVectors;
-        bool there = row < rows;
-        copy_async(stage + row * S::kPitch + vector * 16,
-                   q + static_cast<int64_t>(there ? row : 0) * q_stride + vector * 8, there);
-    }
-    const f16_t* kv = &state->kv[0][0][0];
-    for (int item = threadIdx.x; item < S::kTerms * S::kWidth * kVectors; item += S::kThreads) {
-        int row = item / kVectors, vector = item % kVectors;
-        copy_async(stage + S::kState + row * S::kPitch + vector * 16, kv + row * S::kWidth + vector * 8,
-                   true);
-    }
-    for (int item = threadIdx.x; item < static_cast<int>(sizeof(*factors) / 16); item += S::kThreads) {
-        copy_async(stage + S::kFactors + item * 16, reinterpret_cast<const uint8_t*>(factors) + item * 16,
-                   true);
-    }
-}
-
 // A block: kRows tokens (blockIdx.x / groups) and a group of `share` heads of sample blockIdx.y.
 template <class T, class S>
-__global__ void __launch_bounds__(S::kThreads, 1)
-    apply_mma_kernel(const __grid_constant__ LinearAttentionProblem<T> p,
-                     const HeadState<S::kWidth, S::kTerms>* states, const HeadFactors<S::kWidth>* factors,
+__global__ void __launch_bounds__(S::kThreads, S::kBlocks)
+    apply_mma_kernel(const __grid_constant__ LinearAttentionProblem<T> p, const typename S::State* states,
                      int groups, int share) {
     extern __shared__ __align__(16) uint8_t shared[];
     constexpr int kSteps = S::kWidth / 16;
@@ -54,16 +30,26 @@ __global__ void __launch_bounds__(S::kThreads, 1)
     int64_t first_row = static_cast<int64_t>(sample) * p.tokens + first;
     const T* q = p.q + first_row * p.q_stride;
     uint32_t stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-    auto copy = [&](int h, int stage) {
+    RowCopy<S::kWidth / 8, S::kPitch, S::kThreads> part;
+    const auto* state = states + static_cast<int64_t>(sample) * p.heads;
+    auto copy = [&](int h, int to) {
         if (h < last) {
-            int64_t at = static_cast<int64_t>(sample) * p.heads + h;
-            copy_head<S>(stages + stage * S::kStage, q + h * S::kWidth, p.q_stride, rows, states + at,
-                         factors + at);
+            uint32_t stage = stages + to * S::kStage;
+            part.template copy<S::kRows>(stage, q + h * S::kWidth, p.q_stride * 2, rows - 1);
+            const auto* from = reinterpret_cast<const uint8_t*>(state + h) + threadIdx.x * 16;
+            uint32_t at = stage + S::kState + threadIdx.x * 16;
+            constexpr int kSize = static_cast<int>(sizeof(typename S::State)), kPass = S::kThreads * 16;
+#pragma unroll
+            for (int i = 0; i < (kSize + kPass - 1) / kPass; ++i) {
+                if (i * kPass + static_cast<int>(threadIdx.x) * 16 < kSize) {
+                    copy_async(at + i * kPass, from + i * kPass, true);
+                }
+            }
         }
         copy_commit();
     };
 #pragma unroll
-    for (int s = 0; s < S::kStages - 1; ++s) copy(head + s, s);
+    for (int i = 0; i < S::kStages - 1; ++i) copy(head + i, i);
 
     // Of tokens g and g + 8 of the warp: their scales, and their angles of pairs 8 k + c and 8 k + c + 4.
     float r[2];
@@ -84,15 +70,15 @@ __global__ void __launch_bounds__(S::kThreads, 1)
 
     uint32_t q_lane = (warp * 16 + lane % 16) * S::kPitch + lane / 16 * 16;
     uint32_t kv_lane = S::kState + (lane / 16 * 8 + lane % 8) * S::kPitch + lane / 8 % 2 * 16;
-    int current = 0;
 #pragma unroll 1
-    for (; head < last; ++head) {
+    for (int current = 0; head < last; ++head) {
         copy_wait_but<S::kStages - 2>();
         __syncthreads();  // this head is there for all, and all are done with the one that is overwritten now
         copy(head + S::kStages - 1, current == 0 ? S::kStages - 1 : current - 1);
         uint32_t stage = stages + current * S::kStage;
         uint8_t* memory = shared + current * S::kStage;
-        const auto& f = *reinterpret_cast<const HeadFactors<S::kWidth>*>(memory + S::kFactors);
+        current = current + 1 == S::kStages ? 0 : current + 1;
+        const auto& f = *reinterpret_cast<const typename S::State*>(memory + S::kState);
 
         float sums[S::kWidth / 8][4] = {}, normaliser[2] = {};
 #pragma unroll
@@ -158,9 +144,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
                     *reinterpret_cast<const uint4*>(out + row * S::kPitch + vector * 16);
             }
         }
-        current = current + 1 == S::kStages ? 0 : current + 1;
     }
-    copy_wait();
 }
 
 }  // namespace sana::cuda

@@ -8,56 +8,45 @@
 
 namespace sana::cuda {
 
-template <int Width, int Heads, int Tile, int Stages>
+template <int Width, int Heads, int Stages, int Blocks>
 struct StateShape {
-    static constexpr int kWidth = Width, kHeads = Heads, kTile = Tile, kStages = Stages;
+    static constexpr int kWidth = Width, kHeads = Heads, kTile = 32, kStages = Stages, kBlocks = Blocks;
     static constexpr int kSlabs = Width / 16, kThreads = Heads * kSlabs * 32;
-    static constexpr int kColumns = Heads * Width, kPitch = (kColumns + 8) * 2;  // bytes of a row of k or v
+    static constexpr int kPitch = (Heads * Width + 8) * 2;  // bytes of a row of k or v
     static constexpr int kAngles = Width / 2,
-                         kAnglePitch = (kAngles + 4) * 4;                      // bytes of a row of cos or sin
-    static constexpr int kRows = Tile * kPitch, kTables = Tile * kAnglePitch;  // bytes of one tensor's tile
+                         kAnglePitch = (kAngles + 4) * 4;  // bytes of a row of cos or sin
+    static constexpr int kRows = kTile * kPitch, kTables = kTile * kAnglePitch;  // bytes of one tensor's tile
     static constexpr int kStage = 2 * kRows + 2 * kTables, kBytes = Stages * kStage;
-    static_assert(Width % 16 == 0 && Tile == 32 && kThreads <= 1024);
+    static_assert(Width % 16 == 0 && kThreads <= 1024);
 };
 
 template <class T, class S>
 struct StateTile {
     const LinearAttentionProblem<T>& p;
     const T *k, *v;  // the sample's first token, the block's first head
-    int heads;       // that exist
+    int columns;     // of the heads that exist
     int end;         // of the range
+    RowCopy<S::kHeads * S::kWidth / 8, S::kPitch, S::kThreads> rows = {};
+    RowCopy<S::kAngles / 4, S::kAnglePitch, S::kThreads> angles = {};
 
     __device__ __forceinline__ void copy(int first, uint32_t stage) const {
-        constexpr int kVectors = S::kColumns / 8, kQuads = S::kAngles / 4;
-        for (int item = threadIdx.x; item < S::kTile * kVectors; item += S::kThreads) {
-            int row = item / kVectors, vector = item % kVectors, token = first + row;
-            bool there = token < end && vector * 8 < heads * S::kWidth;
-            int64_t from = there ? token : 0;
-            uint32_t to = stage + row * S::kPitch + vector * 16;
-            int column = there ? vector * 8 : 0;
-            copy_async(to, k + from * p.k_stride + column, there);
-            copy_async(to + S::kRows, v + from * p.v_stride + column, there);
-        }
-        for (int item = threadIdx.x; item < S::kTile * kQuads; item += S::kThreads) {
-            int row = item / kQuads, quad = item % kQuads, token = first + row;
-            bool there = token < end;
-            int64_t from = (there ? static_cast<int64_t>(token) : 0) * S::kAngles + quad * 4;
-            uint32_t to = stage + 2 * S::kRows + row * S::kAnglePitch + quad * 16;
-            copy_async(to, p.cos + from, there);
-            copy_async(to + S::kTables, p.sin + from, there);
+        if (first < end) {
+            int last = end - 1 - first;
+            if (rows.vector * 8 < columns) {
+                rows.template copy<S::kTile>(stage, k + first * p.k_stride, p.k_stride * 2, last);
+                rows.template copy<S::kTile>(stage + S::kRows, v + first * p.v_stride, p.v_stride * 2, last);
+            }
+            int64_t at = static_cast<int64_t>(first) * S::kAngles;
+            uint32_t tables = stage + 2 * S::kRows;
+            angles.template copy<S::kTile>(tables, p.cos + at, S::kAngles * 4, last);
+            angles.template copy<S::kTile>(tables + S::kTables, p.sin + at, S::kAngles * 4, last);
         }
         copy_commit();
     }
 };
 
-__device__ __forceinline__ float shared_float(uint32_t address) {
-    float x;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
-    return x;
-}
-
 template <class T, class S, int Terms>
-__global__ void __launch_bounds__(S::kThreads, 1)
+__global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     state_mma_kernel(const __grid_constant__ LinearAttentionProblem<T> p, TokenRanges ranges) {
     extern __shared__ __align__(16) uint8_t shared[];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
@@ -70,8 +59,10 @@ __global__ void __launch_bounds__(S::kThreads, 1)
     int64_t row = static_cast<int64_t>(sample) * p.tokens;
     StateTile<T, S> tile{p, p.k + row * p.k_stride + first_head * S::kWidth,
                          p.v + row * p.v_stride + first_head * S::kWidth,
-                         min(S::kHeads, p.heads - first_head), end};
+                         min(S::kHeads, p.heads - first_head) * S::kWidth, end};
     uint32_t stages = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+#pragma unroll
+    for (int i = 0; i < S::kStages - 1; ++i) tile.copy(start + i * S::kTile, stages + i * S::kStage);
 
     // This lane's channels of the slab: 2c, 2c + 1, 2c + 8, 2c + 9.
     float weight[4] = {};
@@ -85,7 +76,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
     // A feature is at most sqrt(C) times its weight.
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-    float scale = scale_to_range(largest * sqrtf(static_cast<float>(p.channels())));
+    float scale = scale_to_half(largest * sqrtf(static_cast<float>(p.channels())));
 #pragma unroll
     for (int i = 0; i < 4; ++i) weight[i] *= scale;
 
@@ -95,42 +86,42 @@ __global__ void __launch_bounds__(S::kThreads, 1)
         return token < end ? p.k_scales[row + token] : 0.0f;
     };
     float next_scale = row_scale(start);
-#pragma unroll
-    for (int s = 0; s < S::kStages - 1; ++s) {
-        tile.copy(start + s * S::kTile, stages + s * S::kStage);
-    }
     uint32_t column = (warp / S::kSlabs * S::kWidth + slab * 16) * 2;
     uint32_t k_lane = lane % 16 * S::kPitch + lane / 16 * 16 + column;
     uint32_t v_lane = S::kRows + lane % 16 * S::kPitch + lane / 16 * 16 + warp / S::kSlabs * S::kWidth * 2;
-    uint32_t angle_lane = 2 * S::kRows + g * S::kAnglePitch + (slab * 8 + c) * 4;
-    int current = 0;
+    int angle_lane = (2 * S::kRows + g * S::kAnglePitch) / 4 + slab * 8 + c;
 #pragma unroll 1
-    for (int first = start; first < end; first += S::kTile) {
+    for (int first = start, current = 0; first < end; first += S::kTile) {
         float scales = next_scale;
         next_scale = row_scale(first + S::kTile);
         copy_wait_but<S::kStages - 2>();
         __syncthreads();  // the tile is there for all, and all are done with the one that is overwritten now
-        uint32_t stage = stages + current * S::kStage;
         int ahead = current == 0 ? S::kStages - 1 : current - 1;
         tile.copy(first + (S::kStages - 1) * S::kTile, stages + ahead * S::kStage);
+        uint32_t stage = stages + current * S::kStage;
+        const float* angles = reinterpret_cast<const float*>(shared + current * S::kStage) + angle_lane;
+        current = current + 1 == S::kStages ? 0 : current + 1;
 #pragma unroll
         for (int step = 0; step < S::kTile / 16; ++step) {
             uint32_t k[4], a[Terms][4];
             load_matrices(k, stage + k_lane + step * 16 * S::kPitch);
 #pragma unroll
-            for (int m = 0; m < 4; ++m) {  // tokens g + 8 (m % 2), channels 2c + 8 (m / 2)
-                float r = __shfl_sync(0xffffffffu, scales, step * 16 + m % 2 * 8 + g);
-                uint32_t at = stage + angle_lane + (step * 16 + m % 2 * 8) * S::kAnglePitch + m / 2 * 16;
-                float2 x = unpack<T>(k[m]);
-                x.x = relu(x.x * r * weight[m / 2 * 2]);
-                x.y = relu(x.y * r * weight[m / 2 * 2 + 1]);
-                k_sum[m / 2 * 2] += x.x;
-                k_sum[m / 2 * 2 + 1] += x.y;
-                x = rotated(x.x, x.y, shared_float(at), shared_float(at + S::kTables));
-                uint32_t terms[Terms];
-                split_terms<T, Terms>(x, terms);
+            for (int half = 0; half < 2; ++half) {  // tokens g and g + 8
+                float r = __shfl_sync(0xffffffffu, scales, step * 16 + half * 8 + g);
+                const float* turn = angles + (step * 16 + half * 8) * S::kAnglePitch / 4;
 #pragma unroll
-                for (int t = 0; t < Terms; ++t) a[t][m % 2 * 2 + m / 2] = transposed(terms[t]);
+                for (int e = 0; e < 2; ++e) {  // channels 2c and 2c + 8, and the next ones
+                    float2 x = unpack<T>(k[2 * e + half]);
+                    x.x = relu(x.x * r * weight[2 * e]);
+                    x.y = relu(x.y * r * weight[2 * e + 1]);
+                    k_sum[2 * e] += x.x;
+                    k_sum[2 * e + 1] += x.y;
+                    x = rotated(x.x, x.y, turn[e * 4], turn[e * 4 + S::kTables / 4]);
+                    uint32_t terms[Terms];
+                    split_terms<T, Terms>(x, terms);
+#pragma unroll
+                    for (int t = 0; t < Terms; ++t) a[t][2 * half + e] = transposed(terms[t]);
+                }
             }
 #pragma unroll
             for (int n = 0; n < S::kWidth / 16; ++n) {
@@ -143,9 +134,7 @@ __global__ void __launch_bounds__(S::kThreads, 1)
                 }
             }
         }
-        current = current + 1 == S::kStages ? 0 : current + 1;
     }
-    copy_wait();
     if (!exists) return;
 
     float unscale = 1 / scale;

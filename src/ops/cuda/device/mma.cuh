@@ -8,6 +8,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -27,6 +28,38 @@ template <int Pending>
 __device__ __forceinline__ void copy_wait_but() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
+
+// This thread's part in copying rows of `Vectors` 16-byte vectors to shared memory, `Pitch` bytes apart, by `Threads` threads:
+// one vector of every kStep-th row. Its column is fixed, so that a copy costs few instructions; where a row is not a power of
+// two long, or the threads do not make whole rows, some have none.
+template <int Vectors, int Pitch, int Threads>
+struct RowCopy {
+    static constexpr bool kWhole = Threads % Vectors == 0;
+    static constexpr int kSpan = kWhole ? Vectors : static_cast<int>(std::bit_ceil(unsigned{Vectors})),
+                         kStep = Threads / kSpan;
+    int row, vector;
+    bool used;
+    uint32_t to;  // bytes behind the first row
+
+    __device__ RowCopy()
+        : row(static_cast<int>(threadIdx.x) / kSpan),
+          vector(static_cast<int>(threadIdx.x) % kSpan),
+          used(vector < Vectors && row < kStep),
+          to(row * Pitch + vector * 16) {}
+
+    // Rows up to `last` of `from`, strides in bytes; those behind it are copies of it.
+    template <int Rows>
+    __device__ __forceinline__ void copy(uint32_t tile, const void* from, int64_t stride, int last) const {
+        if (!used) return;
+        const uint8_t* source = static_cast<const uint8_t*>(from) + vector * 16;
+#pragma unroll
+        for (int i = 0; i < (Rows + kStep - 1) / kStep; ++i) {
+            int r = row + i * kStep;
+            if (Rows % kStep != 0 && r >= Rows) return;
+            copy_async(tile + to + i * kStep * Pitch, source + min(r, last) * stride, true);
+        }
+    }
+};
 
 // Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and gets of each its row g, columns c, c + 1.
 __device__ __forceinline__ void load_matrices(uint32_t (&out)[4], uint32_t address) {
@@ -90,12 +123,25 @@ __device__ __forceinline__ float2 unpack(uint32_t pair) {
     }
 }
 
-// Two floats as the sum of a rounded pair and the pair of what rounding left out.
-template <class T>
-__device__ __forceinline__ void split(float x, float y, uint32_t& high, uint32_t& low) {
-    high = pack<T>(x, y);
-    float2 rounded = unpack<T>(high);
-    low = pack<T>(x - rounded.x, y - rounded.y);
+// Two floats as the sum of `Terms` rounded pairs.
+template <class T, int Terms>
+__device__ __forceinline__ void split_terms(float2 x, uint32_t (&terms)[Terms]) {
+#pragma unroll
+    for (int t = 0; t < Terms; ++t) {
+        terms[t] = pack<T>(x.x, x.y);
+        float2 rounded = unpack<T>(terms[t]);
+        x.x -= rounded.x;
+        x.y -= rounded.y;
+    }
+}
+
+// The power of two that brings finite numbers of up to `largest` just below 2^14, so that fp16 holds them, and their sums in
+// pairs, with all of its bits; 1 where there are none but zero.
+constexpr int kHalfExponent = 14;
+__device__ __forceinline__ float scale_to_half(float largest) {
+    if (!(largest > 0) || largest == INFINITY) return 1.0f;
+    int exponent = min(max(kHalfExponent - 1 - ilogbf(largest), -126), 126);
+    return __int_as_float((exponent + 127) << 23);
 }
 
 // 2^x to 2 units in the last place of fp32.
