@@ -50,7 +50,11 @@ void add_parameters(CLI::App& command, Settings& settings, const std::vector<std
                                : p.type == ParameterType::device ? "DEVICE"
                                                                  : "TEXT";
             option->type_name(type);
-            option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+            if (p.name == "lora") {
+                option->join(',');  // given several times: several files
+            } else {
+                option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+            }
         }
         option->group(p.group);
     }

@@ -45,6 +45,7 @@ void run_generation(const Settings& settings, const Common& common) {
     Hooks hooks = console.hooks();
     Placement placement = settings.placement();
     ModelFolder model(settings.model_paths());
+    model.note = hooks.note;
     VideoPipeline pipeline(model, placement);
     Request request = settings.request();
     if (settings.given("image")) request.image = read_image(settings.text("image"));

@@ -134,7 +134,8 @@ struct Run {
 
     void samples(int64_t step, const std::string& model) const {
         if (!s.given("prompts")) return;
-        copy_rest(s.text("model"), model);
+        bool lora = s.integer("lora-rank") > 0;
+        if (!lora) copy_rest(s.text("model"), model);
         std::string prompts = read_text_file(s.text("prompts")),
                     folder = join(s.text("out"), "/samples/step-", step);
         make_folders(folder);
@@ -146,7 +147,8 @@ struct Run {
             if (prompt.empty()) continue;
             Settings g;
             auto set = [&](const char* name, const std::string& value) { g.set(name, value, "sample"); };
-            set("model", model);
+            set("model", lora ? s.text("model") : model);
+            if (lora) set("lora", model + "/pytorch_lora_weights.safetensors");
             if (s.given("tokenizer")) set("tokenizer", s.text("tokenizer"));
             set("prompt", prompt);
             for (const char* name : {"width", "height", "frames", "seed", "device"}) set(name, s.text(name));
@@ -211,13 +213,21 @@ struct Run {
             Tokenizer::load(s.given("tokenizer") ? s.text("tokenizer") : model + "/tokenizer");
         check_input(tokenizer.size() <= text.config().vocabulary, "the tokenizer has ", tokenizer.size(),
                     " tokens, the text encoder ", text.config().vocabulary);
+        std::optional<LoraAdapter> lora;
+        if (s.integer("lora-rank") > 0) {
+            check_input(!train_text,
+                        "lora-rank and train-text-encoder: a LoRA has the transformer's layers alone");
+            lora.emplace(parameters(dit),
+                         LoraOptions{s.integer("lora-rank"), s.number("lora-alpha"), s.text("lora-layers")},
+                         seed, DType::F32, device);
+        }
         FlowObjective objective(dit, text, tokenizer, online_latents(vae),
                                 {.shift = s.number("shift"),
                                  .mean = s.number("time-mean"),
                                  .deviation = s.number("time-deviation"),
                                  .image_to_video = s.number("image-to-video"),
                                  .drop_caption = s.number("drop-caption")},
-                                train_text, s.integer("text-tokens"));
+                                train_text, s.integer("text-tokens"), lora ? &*lora : nullptr);
         TrainSources sources = make_sources(s);
         TrainHooks h = hooks();
         h.samples = [this](int64_t step, const std::string& folder) { samples(step, folder); };
@@ -239,7 +249,7 @@ void run_train(const Settings& s, const Common& common, bool resume) {
     write_text_file(s.text("out") + "/config.toml", s.to_toml());
     Run run{s, common, console, device, compute, resume};
     TrainResult result = s.text("stage") == "vae" ? run.vae() : run.dit();
-    copy_rest(s.text("model"), result.model);
+    if (s.integer("lora-rank") == 0) copy_rest(s.text("model"), result.model);
     console.event("done", join("\"step\": ", result.step, ", \"loss\": ", result.loss,
                                ", \"held_out\": ", result.held_out, ", \"step_s\": ", result.seconds_a_step,
                                ", \"checkpoint\": ", json_string(result.checkpoint),

@@ -39,6 +39,15 @@ std::vector<ParameterInfo> make_table() {
     optional(add("what", "tokenizer", Type::file, "",
                  "tokenizer.json, or its folder, when the model folder has none."));
 
+    range(add("what", "lora-rank", Type::integer, "0",
+              "Train low-rank additions (LoRA) of this rank to the transformer instead of its weights; 0: "
+              "off."),
+          0, 4096);
+    range(add("what", "lora-alpha", Type::number, "0", "Their scale times the rank; 0: the rank, scale 1."),
+          0, 1e6);
+    add("what", "lora-layers", Type::text, "blocks.*.attention.qkv,blocks.*.attention.out,blocks.*.cross.*",
+        "Linear layers that get them: names with * for anything, several with commas between them.");
+
     add("data", "data", Type::text, "world",
         "Clips: 'world' (drawn by the program), or a folder of clips and captions, or a .jsonl file.");
     optional(

@@ -7,6 +7,7 @@
 #include "io/checkpoint.h"
 #include "io/mmap.h"
 #include "io/text_file.h"
+#include "pipeline/lora.h"
 
 namespace sana {
 
@@ -172,6 +173,14 @@ DiT ModelFolder::load_transformer(DType dtype, Device device, const Fp8Rule& fp8
     std::string path = paths_.transformer.empty() ? part("transformer") : paths_.transformer;
     TensorMap weights = read_weights(path);
     DiT model(dit);
+    for (const LoraChoice& lora : parse_loras(paths_.loras)) {
+        LoraReport report = apply_lora(lora, parameters(model), dit, weights);
+        if (!note) continue;
+        std::string rest = report.unmatched.empty() ? ""
+                                                    : join(", ", report.unmatched.size(),
+                                                           " of it unknown, first ", report.unmatched[0]);
+        note(join(lora.path, ": added to ", report.matched, " layers with weight ", lora.weight, rest));
+    }
     CheckpointNames names = looks_official(weights) ? dit_official_names() : dit_diffusers_names(dit);
     fill(parameters(model), names, weights, dtype, path, device,
          [&](const NamedParameter& p) { quantise(p, fp8); });

@@ -2,6 +2,7 @@
 // optionally with single parts taken from elsewhere. Opening reads configs only; weights are mapped when a part is built.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -21,6 +22,7 @@ struct ModelPaths {
     std::string transformer;      // a .pth or .safetensors file, or a folder with config.json
     std::string tokenizer;        // a tokenizer.json or its folder
     std::string prompt_template;  // see load_prompt_template(); "none": no instruction
+    std::string loras;            // additions to the transformer: see parse_loras()
 };
 
 // A model without files: its weights are drawn when a part is built.
@@ -47,6 +49,7 @@ public:
     double flow_shift = 8;
     PromptTemplate prompt_template;
     SizeRules size_rules;
+    std::function<void(const std::string&)> note = {};  // told how much of a LoRA file belongs to the model
 
     // Weights go to the device one by one; the host keeps no copy.
     // fp8: layers that are quantised as they arrive.

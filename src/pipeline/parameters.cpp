@@ -48,6 +48,11 @@ std::vector<ParameterInfo> make_table() {
                       "Instruction put before every prompt: an official YAML (text_encoder.chi_prompt), JSON "
                       "or text file; 'none' for no instruction. Default: what the model folder holds."));
 
+    model_decides(
+        add("model", "lora", Type::text, "",
+            "LoRA files to add to the transformer, with their weights: FILE:0.8, several with commas "
+            "between them (diffusers/PEFT, kohya or ComfyUI names)."));
+
     add("what to show", "prompt", Type::text, "", "What the video shows.");
     add("what to show", "negative-prompt", Type::text, "",
         "What it should not show. Used when guidance is above 1.");
@@ -277,7 +282,7 @@ void Settings::merge_json(const std::string& text, const std::string& origin) {
 }
 
 ModelPaths Settings::model_paths() const {
-    return {text("model"), text("transformer"), text("tokenizer"), text("prompt-template")};
+    return {text("model"), text("transformer"), text("tokenizer"), text("prompt-template"), text("lora")};
 }
 
 Request Settings::request() const {

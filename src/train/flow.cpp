@@ -78,16 +78,19 @@ Captions tokenize_captions(const Tokenizer& tokenizer, const std::vector<std::st
 }
 
 FlowObjective::FlowObjective(DiT& dit, Gemma2& text, const Tokenizer& tokenizer, Latents latents,
-                             const FlowOptions& options, bool train_text, int64_t most_tokens)
+                             const FlowOptions& options, bool train_text, int64_t most_tokens,
+                             LoraAdapter* lora)
     : dit_(dit),
       text_(text),
       tokenizer_(tokenizer),
       latents_(std::move(latents)),
       options_(options),
       train_text_(train_text),
-      most_tokens_(most_tokens) {}
+      most_tokens_(most_tokens),
+      lora_(lora) {}
 
 std::vector<NamedParameter> FlowObjective::parameters() {
+    if (lora_ != nullptr) return lora_->parameters();
     std::vector<NamedParameter> out = sana::parameters(dit_);
     for (NamedParameter& p : out) p.name = "transformer." + p.name;
     if (train_text_) {
@@ -126,6 +129,7 @@ Losses FlowObjective::losses(const Batch& batch, const Draws& draws) {
         NoTape frozen;
         states = text_.forward(ids, mask);
     }
+    if (lora_ != nullptr) lora_->apply();
     check(states.dtype() == dit_.dtype(), "text states ", states, " for a transformer of ", dit_.dtype());
     TextContext context = dit_.prepare_text(states, mask);
     Tensor velocity = dit_.forward(noisy, flow.times.to(clean.device()), context, {}, nullptr);
@@ -134,6 +138,7 @@ Losses FlowObjective::losses(const Batch& batch, const Draws& draws) {
 }
 
 void FlowObjective::write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) {
+    if (lora_ != nullptr) return lora_->write(folder, dit_diffusers_names(dit_.config()), value);
     std::vector<NamedParameter> list = parameters();
     std::vector<Tensor> kept;
     for (size_t i = 0; i < list.size(); ++i) {

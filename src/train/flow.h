@@ -5,6 +5,7 @@
 #include "models/dit/dit.h"
 #include "models/gemma2/gemma2.h"
 #include "text/tokenizer.h"
+#include "train/lora.h"
 #include "train/objective.h"
 
 namespace sana {
@@ -45,8 +46,10 @@ public:
     // latents: the normalised latents [B,T,h,w,Z] fp32 of a batch, on the device of the transformer.
     using Latents = std::function<Tensor(const Batch&, const Draws&)>;
 
+    // lora: its layers are trained in place of the transformer's own parameters, which stay as they are.
     FlowObjective(DiT& dit, Gemma2& text, const Tokenizer& tokenizer, Latents latents,
-                  const FlowOptions& options, bool train_text, int64_t most_tokens);
+                  const FlowOptions& options, bool train_text, int64_t most_tokens,
+                  LoraAdapter* lora = nullptr);
 
     std::string stage() const override { return "dit"; }
     std::vector<NamedParameter> parameters() override;
@@ -61,6 +64,7 @@ private:
     FlowOptions options_;
     bool train_text_;
     int64_t most_tokens_;
+    LoraAdapter* lora_;
 };
 
 }  // namespace sana

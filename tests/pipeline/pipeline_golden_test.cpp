@@ -57,7 +57,8 @@ struct Case {
         return {.folder = folder,
                 .transformer = "",
                 .tokenizer = tokenizer == nullptr ? "" : tokenizer,
-                .prompt_template = ""};
+                .prompt_template = "",
+                .loras = ""};
     }
 
     // The recorded states: negative first with guidance, positive alone without.

@@ -1,0 +1,137 @@
+// sana train from the command line: an autoencoder, a transformer with its text encoder, a LoRA of it and its use.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "apps/commands.h"
+#include "core/check.h"
+#include "device.h"
+#include "io/safetensors.h"
+
+using namespace sana;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Outcome {
+    int code;
+    std::string out, err;
+};
+
+Outcome sana_run(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "sana");
+    std::vector<const char*> argv;
+    for (const std::string& a : arguments) argv.push_back(a.c_str());
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    int code = apps::run(static_cast<int>(argv.size()), argv.data());
+    std::string out = testing::internal::GetCapturedStdout(), err = testing::internal::GetCapturedStderr();
+    return {code, out, err};
+}
+
+class TrainCommand : public ::testing::Test {
+protected:
+    static void SetUpTestSuite() {
+        fs::remove_all(folder());
+        fs::create_directories(folder());
+        ASSERT_EQ(sana_run({"--quiet", "init", "--preset", "tiny", "--random", "--out", model()}).code, 0);
+    }
+    static std::string folder() { return (fs::path(::testing::TempDir()) / "sana_train_cli").string(); }
+    static std::string model() { return folder() + "/tiny"; }
+
+    static Outcome run(const std::string& stage, const std::string& out, std::vector<std::string> more) {
+        std::vector<std::string> a = {"--quiet",
+                                      "train",
+                                      "--stage",
+                                      stage,
+                                      "--model",
+                                      model(),
+                                      "--out",
+                                      folder() + "/" + out,
+                                      "--device",
+                                      join(test_device()),
+                                      "--width",
+                                      "64",
+                                      "--height",
+                                      "64",
+                                      "--frames",
+                                      "5",
+                                      "--batch",
+                                      "1",
+                                      "--warmup",
+                                      "1",
+                                      "--rate",
+                                      "1e-3",
+                                      "--hold-out-batches",
+                                      "1",
+                                      "--log-every",
+                                      "1",
+                                      "--workers",
+                                      "1"};
+        a.insert(a.end(), more.begin(), more.end());
+        return sana_run(a);
+    }
+};
+
+}  // namespace
+
+TEST_F(TrainCommand, AutoencoderThatGoesOn) {
+    Outcome first = run("vae", "vae", {"--steps", "1"});
+    ASSERT_EQ(first.code, 0) << first.err;
+    EXPECT_EQ(run("vae", "vae", {"--steps", "2"}).code, 2);  // a run is there already
+    Outcome second = run("vae", "vae", {"--steps", "2", "--resume"});
+    ASSERT_EQ(second.code, 0) << second.err;
+    EXPECT_TRUE(fs::exists(folder() + "/vae/checkpoints/step-00000002/run.json"));
+    EXPECT_TRUE(fs::exists(folder() + "/vae/model/vae/config.json"));
+    EXPECT_TRUE(fs::exists(folder() + "/vae/model/transformer/config.json"));
+}
+
+TEST_F(TrainCommand, TransformerAndItsLora) {
+    Outcome whole = run("dit", "dit", {"--steps", "2", "--train-text-encoder"});
+    ASSERT_EQ(whole.code, 0) << whole.err;
+    EXPECT_TRUE(fs::exists(folder() + "/dit/model/text_encoder/config.json"));
+    Outcome lora = run("dit", "lora", {"--steps", "2", "--lora-rank", "2"});
+    ASSERT_EQ(lora.code, 0) << lora.err;
+    std::string file = folder() + "/lora/model/pytorch_lora_weights.safetensors";
+    Checkpoint written = read_safetensors(file);
+    EXPECT_EQ(written.tensors.count("transformer.transformer_blocks.0.attn1.to_q.lora_A.weight"), 1u);
+    EXPECT_EQ(written.metadata.count("lora_adapter_metadata"), 1u);
+    auto make = [&](const std::string& out, std::vector<std::string> more) {
+        std::vector<std::string> a = {"generate",
+                                      "--model",
+                                      model(),
+                                      "--prompt",
+                                      "a red kite",
+                                      "--width",
+                                      "64",
+                                      "--height",
+                                      "48",
+                                      "--frames",
+                                      "5",
+                                      "--steps",
+                                      "1",
+                                      "--device",
+                                      join(test_device()),
+                                      "--out",
+                                      folder() + "/" + out};
+        a.insert(a.end(), more.begin(), more.end());
+        return sana_run(a);
+    };
+    Outcome with = make("with.y4m", {"--lora", file + ":0.8"});
+    ASSERT_EQ(with.code, 0) << with.err;
+    EXPECT_NE(with.err.find("layers with weight 0.8"), std::string::npos) << with.err;
+    EXPECT_EQ(make("none.y4m", {"--lora", folder() + "/none.safetensors"}).code, 2);
+}
+
+TEST_F(TrainCommand, BadInput) {
+    EXPECT_EQ(run("vae", "bad1", {"--stage", "sound"}).code, 2);
+    EXPECT_EQ(run("vae", "bad2", {"--frames", "4"}).code, 2);  // not 1 + 4k
+    EXPECT_EQ(run("dit", "bad3", {"--lora-rank", "2", "--lora-layers", "no.such"}).code, 2);
+    EXPECT_EQ(run("vae", "bad4", {"--data", "/no/such/place"}).code, 2);
+    std::ofstream(folder() + "/typo.toml") << "stepz = 3\n";
+    Outcome typo = sana_run({"train", folder() + "/typo.toml"});
+    EXPECT_EQ(typo.code, 2);
+    EXPECT_NE(typo.err.find("steps"), std::string::npos) << typo.err;
+    EXPECT_EQ(sana_run({"train", "--dump-config"}).code, 0);
+}
