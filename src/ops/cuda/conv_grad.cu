@@ -66,7 +66,7 @@ void conv3d_weight_grad(const Conv3dWeightGradArgs& args) {
     int64_t rows = args.dy.rows(), width = args.dy.cols(),
             depth = args.dweight.numel() / std::max<int64_t>(1, width);
     int64_t element = size_of(args.x.dtype());
-    if (args.dweight.numel() == 0) return;
+    if (args.dweight.numel() == 0 || conv3d_weight_by_mma(args)) return;
     Tensor sums = zeros({width, depth}, DType::F32, args.x.device());
     int64_t chunk = std::clamp<int64_t>(kChunkBytes / (depth * element), 1, std::max<int64_t>(1, rows));
     Tensor patches = empty({chunk, depth}, args.x.dtype(), args.x.device()), none, y = args.dy;

@@ -29,4 +29,7 @@ void adamw(const AdamWArgs&);
 void came(const CameArgs&);
 void average_step(const AverageArgs&);
 
+// conv3d_weight with tensor cores (conv_weight_mma.cu); false, and nothing done, when it does not take the problem.
+bool conv3d_weight_by_mma(const Conv3dWeightGradArgs&);
+
 }  // namespace sana::cuda
