@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/parallel.h"
 #include "core/scope.h"
 #include "io/safetensors.h"
 #include "io/text_file.h"
@@ -37,16 +38,23 @@ Tensor video_tensor(const Batch& batch, DType dtype, Device device) {
     int64_t count = static_cast<int64_t>(batch.videos.size());
     const Bucket& k = batch.bucket;
     Shape clip{k.frames, k.height, k.width, 3};
-    Tensor out = empty({count, k.frames, k.height, k.width, 3}, DType::F32);
-    for (int64_t b = 0; b < count; ++b) {
-        const Tensor& video = batch.videos[static_cast<size_t>(b)];
-        check(video.dtype() == DType::U8 && video.shape() == clip && video.dense(), "a video ", video,
-              " in a batch of ", clip);
-        const uint8_t* from = video.data<uint8_t>();
-        float* to = out.data<float>() + b * video.numel();
-        for (int64_t i = 0; i < video.numel(); ++i) to[i] = static_cast<float>(from[i]) / 127.5f - 1;
-    }
-    return out.to(dtype).to(device);
+    Tensor out = empty({count, k.frames, k.height, k.width, 3}, dtype);
+    dispatch_float(dtype, [&]<class T>() {
+        T values[256];  // of every byte
+        for (int i = 0; i < 256; ++i) values[i] = T(static_cast<float>(i) / 127.5f - 1);
+        int64_t frame = k.height * k.width * 3;
+        for (const Tensor& video : batch.videos) {
+            check(video.dtype() == DType::U8 && video.shape() == clip && video.dense(), "a video ", video,
+                  " in a batch of ", clip);
+        }
+        parallel_for(count * k.frames, frame, [&](int64_t task) {
+            const Tensor& video = batch.videos[static_cast<size_t>(task / k.frames)];
+            const uint8_t* from = video.data<uint8_t>() + task % k.frames * frame;
+            T* to = out.data<T>() + task * frame;
+            for (int64_t i = 0; i < frame; ++i) to[i] = values[from[i]];
+        });
+    });
+    return out.to(device);
 }
 
 VaeMoments encode_recorded(const WanVae& vae, const Tensor& video) {
