@@ -132,6 +132,6 @@ TEST_F(TrainCommand, BadInput) {
     std::ofstream(folder() + "/typo.toml") << "stepz = 3\n";
     Outcome typo = sana_run({"train", folder() + "/typo.toml"});
     EXPECT_EQ(typo.code, 2);
-    EXPECT_NE(typo.err.find("steps"), std::string::npos) << typo.err;
+    EXPECT_NE(typo.err.find("stepz"), std::string::npos) << typo.err;
     EXPECT_EQ(sana_run({"train", "--dump-config"}).code, 0);
 }
