@@ -79,6 +79,8 @@ int run(int argc, const char* const* argv) {
     add_train(app, common);
     add_quantize(app, common);
     add_bench(app, common);
+    add_data(app, common);
+    add_eval(app, common);
     add_version(app, common);
     catch_interrupt();
     // --json may stand after the word that fails to parse.

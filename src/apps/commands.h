@@ -24,6 +24,8 @@ void add_init(CLI::App& app, Common& common);
 void add_train(CLI::App& app, Common& common);
 void add_quantize(CLI::App& app, Common& common);
 void add_bench(CLI::App& app, Common& common);
+void add_data(CLI::App& app, Common& common);
+void add_eval(CLI::App& app, Common& common);
 void add_version(CLI::App& app, Common& common);
 
 // Options of the parameter table, by name; values go to settings. names empty: all of them.

@@ -175,7 +175,7 @@ struct Run {
                                      .edges = s.number("edges"),
                                      .motion = s.number("motion"),
                                      .kl = s.number("kl")});
-        TrainSources sources = make_sources(s);
+        TrainSources sources = make_sources(s, [this](const std::string& what) { console.note(what); });
         TrainHooks h = hooks();
         h.before_write = [&] {
             const Source& source = sources.held_out ? *sources.held_out : *sources.videos;
@@ -228,7 +228,7 @@ struct Run {
                                  .image_to_video = s.number("image-to-video"),
                                  .drop_caption = s.number("drop-caption")},
                                 train_text, s.integer("text-tokens"), lora ? &*lora : nullptr);
-        TrainSources sources = make_sources(s);
+        TrainSources sources = make_sources(s, [this](const std::string& what) { console.note(what); });
         TrainHooks h = hooks();
         h.samples = [this](int64_t step, const std::string& folder) { samples(step, folder); };
         return train(objective, sources.data(s), train_options(s, device, compute, resume), h);

@@ -1,6 +1,7 @@
 // The data of a training run, from its settings.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "pipeline/parameters.h"
@@ -22,7 +23,8 @@ struct TrainSources {
     }
 };
 
-TrainSources make_sources(const Settings& settings);
+// From the settings data, pictures and held-out: 'world', or files (docs/data.md). report: what cannot be used.
+TrainSources make_sources(const Settings& settings, const std::function<void(const std::string&)>& report);
 
 // Latents that the autoencoder makes now, of every batch.
 FlowObjective::Latents online_latents(const Vae& vae);

@@ -1,6 +1,7 @@
 // Video files. Frames are [T,H,W,3] uint8, RGB.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,11 @@ struct VideoFrames {
 // Any video that FFmpeg decodes, at most max_frames from its start. Frames as they are stored: a variable rate is not
 // evened out. InputError for a file that is empty, damaged or no video.
 VideoFrames read_video(const std::string& path, int64_t max_frames);
+
+// The frames of any video or picture one after the other, [H,W,3], with their times in seconds from the first one, until
+// take returns false or the file ends. Errors as read_video().
+void read_frames(const std::string& path,
+                 const std::function<bool(const Tensor& frame, double seconds)>& take);
 
 // The recipe kept with a video made by this program: in the file, in its folder, or in a .json beside it.
 std::optional<std::string> read_recipe(const std::string& path);

@@ -149,6 +149,32 @@ VideoFrames read_video(const std::string& path, int64_t max_frames) {
     return out;
 }
 
+void read_frames(const std::string& path, const std::function<bool(const Tensor&, double)>& take) {
+    Decoder d = open_decoder(path);
+    const AVStream* stream = d.input->streams[d.stream];
+    AVRational rate = av_guess_frame_rate(d.input.get(), d.input->streams[d.stream], nullptr);
+    double step = rate.num > 0 && rate.den > 0 ? av_q2d(av_inv_q(rate)) : 0, first = 0, last = -step;
+    int64_t count = 0;
+    Shape shape;
+    decode_frames(d, path, [&](const AVFrame& frame) {
+        Tensor rgb = to_rgb(frame, path);
+        bool timed = frame.best_effort_timestamp != AV_NOPTS_VALUE;
+        double time =
+            timed ? static_cast<double>(frame.best_effort_timestamp) * av_q2d(stream->time_base) - first
+                  : last + step;
+        if (count == 0) {
+            if (timed) first = time;
+            time = 0;
+            shape = rgb.shape();
+        }
+        check_input(rgb.shape() == shape, path, ": changes its size at frame ", count);
+        ++count;
+        last = time;
+        return take(rgb, time);
+    });
+    check_input(count > 0, path, ": holds no complete frame; the file is damaged or cut short");
+}
+
 std::optional<std::string> read_comment(const std::string& path) {
     av::Input input = open_input(path);
     const AVDictionaryEntry* entry = av_dict_get(input->metadata, "comment", nullptr, 0);

@@ -228,6 +228,36 @@ Verdict judge(const Seen& seen, const Scene& truth, const Stated& stated) {
     return best;
 }
 
+void Tally::add(const Verdict& verdict) {
+    auto list = values(verdict);
+    for (size_t a = 0; a < list.size(); ++a) {
+        asked[a] += list[a].has_value();
+        right[a] += list[a].value_or(false);
+    }
+    ++count;
+    all_right += verdict.all();
+}
+
+double Tally::share(size_t a) const {
+    return asked[a] == 0 ? 1 : static_cast<double>(right[a]) / static_cast<double>(asked[a]);
+}
+
+Tally tally(const std::vector<Asked>& videos) {
+    Tally out;
+    for (const Asked& v : videos) out.add(judge(v.seen, v.scene, v.caption.stated));
+    return out;
+}
+
+Tally tally_shuffled(const std::vector<Asked>& videos) {
+    Tally out;
+    for (size_t shift = 1; shift < std::min<size_t>(videos.size(), 51); ++shift)
+        for (size_t i = 0; i < videos.size(); ++i) {
+            const Asked& other = videos[(i + shift) % videos.size()];
+            out.add(judge(videos[i].seen, other.scene, other.caption.stated));
+        }
+    return out;
+}
+
 double psnr(const Tensor& a, const Tensor& b) {
     check(a.shape() == b.shape() && a.dtype() == DType::U8 && b.dtype() == DType::U8, "pictures ", a, " and ",
           b);

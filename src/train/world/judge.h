@@ -43,6 +43,27 @@ std::array<std::optional<bool>, 6> values(const Verdict& verdict);  // in that o
 // Asked is what the caption states. Background is right when its colour and, where stated, its pattern are.
 Verdict judge(const Seen& seen, const Scene& truth, const Stated& stated);
 
+// Answers added up.
+struct Tally {
+    std::array<int64_t, 6> asked{}, right{};
+    int64_t count = 0, all_right = 0;
+    void add(const Verdict& verdict);
+    double share(size_t attribute) const;  // of those asked; 1 when none was
+    double share_all() const {
+        return count == 0 ? 1 : static_cast<double>(all_right) / static_cast<double>(count);
+    }
+};
+
+// A video that was asked for.
+struct Asked {
+    Scene scene;
+    Caption caption;
+    Seen seen;
+};
+Tally tally(const std::vector<Asked>& videos);
+// What the same videos score when each is asked for what up to 50 others show: the level of chance.
+Tally tally_shuffled(const std::vector<Asked>& videos);
+
 // Peak signal to noise ratio of two pictures of equal shape, uint8, in dB; equal pictures give 100.
 double psnr(const Tensor& a, const Tensor& b);
 

@@ -12,7 +12,8 @@ double rounded(double v) { return std::round(v * 100) / 100; }
 
 }  // namespace
 
-std::string truth_json(const Scene& scene, const Bucket& bucket, double fps) {
+std::string truth_json(const Scene& scene, const Bucket& bucket, double fps,
+                       const std::vector<std::string>& captions) {
     using nlohmann::ordered_json;
     double scale = static_cast<double>(std::min(bucket.width, bucket.height));
     double center_x = static_cast<double>(bucket.width) / 2,
@@ -41,6 +42,7 @@ std::string truth_json(const Scene& scene, const Bucket& bucket, double fps) {
         {"frames", bucket.frames},
         {"height", bucket.height},
         {"width", bucket.width},
+        {"captions", captions},
         {"fps", fps},
         {"objects", objects},
         {"background", {{"color", name_of(scene.background)}, {"pattern", name_of(scene.pattern)}}},

@@ -120,8 +120,9 @@ Scene make_scene(uint64_t seed, int64_t index, const Bucket& bucket, double fps,
 // [T,H,W,3] uint8, edges smoothed by coverage. Any size; frame t of T shows progress t / (T - 1).
 Tensor render(const Scene& scene, const Bucket& bucket);
 
-// The truth as JSON: every choice, and of every object its place in each frame in pixels.
-std::string truth_json(const Scene& scene, const Bucket& bucket, double fps);
+// The truth as JSON: every choice, and of every object its place in each frame in pixels; the captions beside it.
+std::string truth_json(const Scene& scene, const Bucket& bucket, double fps,
+                       const std::vector<std::string>& captions = {});
 
 // What a shape covers: signed distance to its edge in units of its radius, negative inside; x, y in the same units.
 double distance_to(Shape shape, double x, double y);

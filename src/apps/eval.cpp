@@ -1,0 +1,254 @@
+// sana eval world: how much of what a prompt asks for a model shows, measured from pixels.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/console.h"
+#include "core/parallel.h"
+#include "io/image.h"
+#include "io/text_file.h"
+#include "ops/layout.h"
+#include "pipeline/video_pipeline.h"
+#include "train/world/judge.h"
+
+namespace sana::apps {
+
+namespace {
+
+struct EvalOptions {
+    std::string out, sheet;
+    int64_t prompts = 500, first = 0;
+    double image_share = 0.2;
+    bool drawn = false;
+};
+
+struct Result {
+    world::Asked asked;
+    bool from_image = false;
+    double psnr = 0;  // of the first frame, when it was given
+};
+
+// Clips in two columns, four frames each, framed green where everything asked for is right and red elsewhere.
+class ContactSheet {
+public:
+    void add(const Tensor& frames, bool right) {
+        if (clips_.size() < kMost) clips_.push_back({frames, right});
+    }
+    void write(const std::string& path) const {
+        if (clips_.empty()) return;
+        int64_t height = clips_[0].frames.dim(1), width = clips_[0].frames.dim(2);
+        int64_t cell_height = height + 2 * kFrame, cell_width = kShown * width + 2 * kFrame;
+        int64_t rows = (static_cast<int64_t>(clips_.size()) + 1) / 2;
+        Tensor sheet = full({rows * cell_height, 2 * cell_width, 3}, 255, DType::U8);
+        for (size_t n = 0; n < clips_.size(); ++n) {
+            int64_t top = static_cast<int64_t>(n / 2) * cell_height,
+                    left = static_cast<int64_t>(n % 2) * cell_width;
+            for (int64_t y = 0; y < cell_height; ++y)
+                for (int64_t x = 0; x < cell_width; ++x) {
+                    uint8_t* p = sheet.data<uint8_t>() + ((top + y) * 2 * cell_width + left + x) * 3;
+                    p[0] = clips_[n].right ? 40 : 220;
+                    p[1] = clips_[n].right ? 170 : 40;
+                    p[2] = 60;
+                }
+            int64_t count = clips_[n].frames.dim(0);
+            for (int64_t k = 0; k < kShown; ++k) {
+                const uint8_t* frame =
+                    clips_[n].frames.data<uint8_t>() + k * (count - 1) / (kShown - 1) * height * width * 3;
+                for (int64_t y = 0; y < height; ++y)
+                    std::memcpy(sheet.data<uint8_t>() +
+                                    ((top + kFrame + y) * 2 * cell_width + left + kFrame + k * width) * 3,
+                                frame + y * width * 3, static_cast<size_t>(width) * 3);
+            }
+        }
+        write_png(path, sheet);
+    }
+
+private:
+    static constexpr size_t kMost = 24;
+    static constexpr int64_t kShown = 4, kFrame = 3;
+    struct Clip {
+        Tensor frames;
+        bool right;
+    };
+    std::vector<Clip> clips_;
+};
+
+std::string percent(double share) { return join(static_cast<double>(std::lround(share * 1000)) / 10, " %"); }
+
+nlohmann::ordered_json seen_json(const world::Seen& seen) {
+    nlohmann::ordered_json things = nlohmann::ordered_json::array();
+    for (const auto& thing : seen.things)
+        things.push_back({{"shape", name_of(thing.shape)},
+                          {"color", name_of(thing.color)},
+                          {"size", name_of(thing.size)},
+                          {"motion", name_of(thing.motion)},
+                          {"match", std::round(thing.match * 1000) / 1000}});
+    return {{"things", things},
+            {"background", {{"color", name_of(seen.background)}, {"pattern", name_of(seen.pattern)}}},
+            {"camera", name_of(seen.camera)}};
+}
+
+nlohmann::ordered_json report(const std::vector<Result>& results) {
+    std::vector<world::Asked> all;
+    nlohmann::ordered_json prompts = nlohmann::ordered_json::array();
+    double psnr_sum = 0;
+    int64_t images = 0, kept = 0;
+    for (const Result& r : results) {
+        all.push_back(r.asked);
+        world::Verdict verdict = world::judge(r.asked.seen, r.asked.scene, r.asked.caption.stated);
+        auto list = values(verdict);
+        nlohmann::ordered_json entry = {{"prompt", r.asked.caption.text}, {"all", verdict.all()}};
+        for (size_t a = 0; a < list.size(); ++a)
+            if (list[a]) entry[std::string(world::kAttributes[a])] = *list[a];
+        if (r.from_image) {
+            entry["first_frame_psnr"] = std::round(r.psnr * 100) / 100;
+            psnr_sum += r.psnr;
+            ++images;
+            kept += r.psnr >= 30;
+        }
+        entry["seen"] = seen_json(r.asked.seen);
+        prompts.push_back(std::move(entry));
+    }
+    world::Tally tally = world::tally(all), chance = world::tally_shuffled(all);
+    nlohmann::ordered_json json = {{"prompts", results.size()}};
+    for (size_t a = 0; a < world::kAttributes.size(); ++a)
+        json["attributes"][std::string(world::kAttributes[a])] = {{"asked", tally.asked[a]},
+                                                                  {"right", tally.right[a]},
+                                                                  {"share", tally.share(a)},
+                                                                  {"chance", chance.share(a)}};
+    json["all"] = {{"right", tally.all_right}, {"share", tally.share_all()}, {"chance", chance.share_all()}};
+    if (images > 0)
+        json["image_to_video"] = {{"clips", images},
+                                  {"first_frame_psnr_mean", psnr_sum / static_cast<double>(images)},
+                                  {"first_frame_kept", kept}};
+    json["answers"] = std::move(prompts);
+    return json;
+}
+
+void print(Console& console, const nlohmann::ordered_json& json) {
+    console.line("attribute    asked   right   by chance");
+    auto row = [&](std::string name, const std::string& asked, double share, double chance) {
+        name.resize(12, ' ');
+        std::string right = percent(share);
+        console.line(name + std::string(6 - std::min<size_t>(6, asked.size()), ' ') + asked +
+                     std::string(9 - std::min<size_t>(9, right.size()), ' ') + right + "   " +
+                     percent(chance));
+    };
+    for (const auto& [name, a] : json["attributes"].items())
+        row(name, a["asked"].dump(), a["share"], a["chance"]);
+    row("all at once", json["prompts"].dump(), json["all"]["share"], json["all"]["chance"]);
+    if (json.contains("image_to_video")) {
+        const auto& i = json["image_to_video"];
+        console.line(join("picture kept as the first frame (30 dB or more): ",
+                          i["first_frame_kept"].get<int64_t>(), " of ", i["clips"].get<int64_t>(), ", mean ",
+                          std::round(i["first_frame_psnr_mean"].get<double>() * 10) / 10, " dB"));
+    }
+}
+
+void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
+    // The form in which the embedded model is trained, unless another one is asked for.
+    for (auto [name, value] :
+         {std::pair("width", "160"), std::pair("height", "96"), std::pair("frames", "33")})
+        if (!settings.is_set(name)) settings.set(name, value, "eval");
+    if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
+    Console console(common);
+    Request request = settings.request();
+    Bucket bucket{request.frames, request.size.height, request.size.width};
+    std::optional<ModelFolder> model;
+    std::optional<VideoPipeline> pipeline;
+    if (!o.drawn) {
+        model.emplace(settings.model_paths());
+        pipeline.emplace(*model, settings.placement());
+    }
+    std::vector<Result> results;
+    ContactSheet sheet;
+    std::string sheet_texts;
+    int64_t all_right = 0;
+    for (int64_t i = 0; i < o.prompts; ++i) {
+        if (interrupted()) throw Cancelled(join("stopped after ", i, " prompts"));
+        Result result;
+        world::Scene& scene = result.asked.scene;
+        scene = world::make_scene(request.seed, o.first + i, bucket, settings.number("fps"),
+                                  world::Split::held_out);
+        result.asked.caption =
+            world::make_caption(scene, 0, {.wording = world::Split::held_out, .complete = true});
+        Tensor truth = world::render(scene, bucket), frames = truth;
+        // Evenly spread over the prompts.
+        result.from_image = std::floor(static_cast<double>(i + 1) * o.image_share) >
+                            std::floor(static_cast<double>(i) * o.image_share);
+        if (pipeline) {
+            Request r = request;
+            r.prompt = result.asked.caption.text;
+            r.seed = request.seed + static_cast<uint64_t>(o.first + i);
+            if (result.from_image) r.image = truth.select(0);
+            std::vector<Tensor> chunks;
+            Hooks hooks;
+            hooks.cancelled = [] { return interrupted(); };
+            hooks.frames = [&](const Tensor& chunk) { chunks.push_back(chunk); };
+            pipeline->generate(r, hooks);
+            frames = concat(chunks, 0);
+        }
+        if (result.from_image) result.psnr = world::psnr(frames.select(0), truth.select(0));
+        result.asked.seen = world::look_at(frames);
+        bool right = world::judge(result.asked.seen, scene, result.asked.caption.stated).all();
+        all_right += right;
+        sheet.add(frames, right);
+        sheet_texts += join(i + 1, right ? " right  " : " wrong  ", result.asked.caption.text, '\n');
+        results.push_back(std::move(result));
+        if ((i + 1) % std::max<int64_t>(1, o.prompts / 20) == 0 && i + 1 < o.prompts)
+            console.note(join(i + 1, " of ", o.prompts, " prompts, all right in ",
+                              percent(static_cast<double>(all_right) / static_cast<double>(i + 1))));
+    }
+    nlohmann::ordered_json json = report(results);
+    if (!o.out.empty()) write_text_file(o.out, json.dump(1) + "\n");
+    if (!o.sheet.empty()) {
+        sheet.write(o.sheet);
+        write_text_file(o.sheet + ".txt", sheet_texts);
+    }
+    print(console, json);
+    json.erase("answers");
+    std::string fields = json.dump();
+    console.event("scores", fields.substr(1, fields.size() - 2));
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Common& common) {
+    CLI::App* eval = app.add_subcommand("eval", "Measure what a model makes");
+    eval->require_subcommand(1);
+    CLI::App* command = eval->add_subcommand(
+        "world",
+        "Prompts of the drawn world that training never sees; what the videos show is measured from pixels");
+    command->footer(
+        "Every prompt names combinations and uses wordings that are kept from training. Measured: colour, "
+        "shape, size,\n"
+        "motion, number of objects and background, as far as the prompt states them; beside it what the same "
+        "videos\n"
+        "would score for other prompts (chance). --drawn judges drawn clips instead: the judge's own "
+        "errors.\n"
+        "  sana eval world --model models/embedded --prompts 500 --out scores.json --sheet sheet.png\n"
+        "  sana eval world --drawn --prompts 200");
+    auto settings = std::make_shared<Settings>();
+    auto o = std::make_shared<EvalOptions>();
+    add_parameters(*command, *settings,
+                   {"model", "transformer", "tokenizer", "prompt-template", "negative-prompt", "width",
+                    "height", "frames", "fps", "steps", "guidance", "sampler", "flow-shift", "seed", "rng",
+                    "device", "precision", "vae-precision", "threads"});
+    command->add_option("--prompts", o->prompts, "How many (default 500)")
+        ->check(CLI::Range(int64_t{1}, int64_t{1000000}));
+    command->add_option("--first", o->first, "Number of the first prompt")
+        ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+    command
+        ->add_option("--image-share", o->image_share,
+                     "Share of the prompts that get the first frame as a picture (default 0.2)")
+        ->check(CLI::Range(0.0, 1.0));
+    command->add_flag("--drawn", o->drawn, "Judge drawn clips instead of a model's");
+    command->add_option("--out", o->out, "All scores and answers as JSON")->type_name("FILE");
+    command->add_option("--sheet", o->sheet, "Picture of the first 24 clips, their prompts beside it as .txt")
+        ->type_name("FILE.png");
+    command->callback([=, &common] { eval_world(*settings, *o, common); });
+}
+
+}  // namespace sana::apps
