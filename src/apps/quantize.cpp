@@ -30,7 +30,11 @@ Subject open_model(const QuantizeOptions& o, Device device) {
     check_input(o.model.empty() != o.preset.empty(),
                 "one of --model FOLDER and --preset NAME --random says which model");
     if (!o.model.empty()) {
-        ModelFolder folder({o.model, o.transformer, {}, "none"});
+        ModelFolder folder({.folder = o.model,
+                            .transformer = o.transformer,
+                            .tokenizer = {},
+                            .prompt_template = "none",
+                            .loras = {}});
         return {folder.load_transformer(DType::BF16, device), shape_of(folder.vae), o.model};
     }
     check_input(o.random, "--preset ", o.preset, " needs --random: a preset has no weights of its own");
