@@ -270,6 +270,7 @@ Instance glu(const Shape& shape, bool with_bias, double deviation = 1) {
                                     y(n, t, h, u, c) = static_cast<float>(
                                         conv(n, t, h, u, c) *
                                         activated(Activation::silu, conv(n, t, h, u, c + half)));
+                if (y.size() == 0) return Tensors{y.tensor()};
                 // Six rows in the middle of two frames tell the scale.
                 int64_t rows = std::min<int64_t>(6, shape[2]),
                         first = std::min(shape[2] / 2 / 6 * 6, shape[2] - rows),
@@ -325,7 +326,7 @@ std::vector<Case> fp8_cases() {
                     product({1, 300, 96, 136, true, Activation::relu}),
                     product({1, 129, 192, 224, true, Activation::gelu_tanh}),
                     product({2, 150, 336, 232, true, Activation::none, 0, true}),
-                    product({2, 150, 144, 520, true, Activation::none, 4, true})};
+                    product({2, 150, 144, 520, true, Activation::none, 6, true})};
     for (auto [rows, list] :
          {std::pair{int64_t{390}, &linear.bench_cpu}, {int64_t{32760}, &linear.bench_gpu}}) {
         list->push_back(product({1, rows, 2240, 6720}));

@@ -119,6 +119,7 @@ void layer_norm_modulate_fp8(const LayerNormModulateFp8Args& args) {
 }
 
 void depthwise_glu_fp8(const DepthwiseGluFp8Args& args) {
+    if (args.y.codes.numel() == 0) return;
     DType dtype = args.x.dtype() == DType::F64 ? DType::F64 : DType::F32;
     Tensor x = args.x.to(dtype), weight = args.weight.to(dtype),
            bias = args.bias.defined() ? args.bias.to(dtype) : Tensor(),
