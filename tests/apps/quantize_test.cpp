@@ -5,7 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "apps/commands.h"
+#include "apps/program.h"
 #include "core/tensor.h"
 #include "device.h"
 
@@ -13,22 +13,6 @@ using namespace sana;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Outcome {
-    int code;
-    std::string out, err;
-};
-
-Outcome sana_run(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), "sana");
-    std::vector<const char*> argv;
-    for (const std::string& a : arguments) argv.push_back(a.c_str());
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    int code = apps::run(static_cast<int>(argv.size()), argv.data());
-    std::string out = testing::internal::GetCapturedStdout(), err = testing::internal::GetCapturedStderr();
-    return {code, out, err};
-}
 
 nlohmann::json report(std::vector<std::string> more = {}) {
     std::vector<std::string> a = {"--json",   "quantize", "--report", "--preset",

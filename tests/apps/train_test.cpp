@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "apps/commands.h"
+#include "apps/program.h"
 #include "core/check.h"
 #include "device.h"
 #include "io/safetensors.h"
@@ -13,22 +13,6 @@ using namespace sana;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Outcome {
-    int code;
-    std::string out, err;
-};
-
-Outcome sana_run(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), "sana");
-    std::vector<const char*> argv;
-    for (const std::string& a : arguments) argv.push_back(a.c_str());
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    int code = apps::run(static_cast<int>(argv.size()), argv.data());
-    std::string out = testing::internal::GetCapturedStdout(), err = testing::internal::GetCapturedStderr();
-    return {code, out, err};
-}
 
 class TrainCommand : public ::testing::Test {
 protected:
