@@ -76,8 +76,9 @@ Input Generator::integers(const Shape& shape, DType dtype) { return fixed(ids(sh
 
 std::vector<Case> all_cases() {
     std::vector<Case> all;
-    for (auto family : {linear_cases, norm_cases, rope_cases, attention_cases, linear_attention_cases,
-                        conv_cases, mix_ffn_cases, pointwise_cases, embed_cases, layout_cases, fp8_cases}) {
+    for (auto family :
+         {linear_cases, norm_cases, rope_cases, attention_cases, linear_attention_cases, conv_cases,
+          mix_ffn_cases, pointwise_cases, embed_cases, layout_cases, fp8_cases, depth_to_space_cases}) {
         for (Case& one : family()) all.push_back(std::move(one));
     }
     return all;

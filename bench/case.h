@@ -99,6 +99,7 @@ std::vector<Case> pointwise_cases();
 std::vector<Case> embed_cases();
 std::vector<Case> layout_cases();
 std::vector<Case> fp8_cases();
+std::vector<Case> depth_to_space_cases();
 
 std::vector<Case> all_cases();
 

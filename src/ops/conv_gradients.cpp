@@ -108,6 +108,28 @@ void record_upsample_nearest(const Tensor& x, const Tensor& y) {
     });
 }
 
+// The same values back where they came from; a channel of the shortcut went to K / S places.
+void record_depth_to_space(const Tensor& x, const Tensor& shortcut, const DepthToSpaceOptions& options,
+                           const Tensor& y) {
+    record({&x, &shortcut}, y, [=](Tape& tape, const Tensor& dy) {
+        const auto& [R, P, Q] = options.stride;
+        Tensor all = dy;
+        if (options.drop > 0) {
+            Shape front = dy.shape();
+            front[1] = options.drop;
+            all = concat({zeros(front, dy.dtype(), dy.device()), dy}, 1);
+        }
+        all = all.reshape({x.dim(0), x.dim(1), R, x.dim(2), P, x.dim(3), Q, dy.cols()});
+        std::vector<int> axes{0, 1, 3, 5, 7, 2, 4, 6};
+        if (options.rows_fastest) std::swap(axes[6], axes[7]);
+        Tensor dx = permute(all, axes).reshape(x.shape());
+        tape.accumulate(x, dx);
+        if (!tape.needs(shortcut)) return;
+        for (int64_t start = 0; start < x.cols(); start += shortcut.cols())
+            tape.accumulate(shortcut, dx.cols_slice(start, shortcut.cols()).contiguous());
+    });
+}
+
 Tensor mean_pixels(const Tensor& x) {
     check(x.rank() == 5 && x.dense() && x.dim(2) % 2 == 0 && x.dim(3) % 2 == 0, "mean_pixels: ", x,
           " must be [B,T,2H,2W,C]");

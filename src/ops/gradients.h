@@ -4,6 +4,7 @@
 
 #include "ops/attention.h"
 #include "ops/conv.h"
+#include "ops/depth_to_space.h"
 #include "ops/embed.h"
 #include "ops/layout.h"
 #include "ops/linear_attention.h"
@@ -160,6 +161,8 @@ void record_temporal_conv(const Tensor& x, const Tensor& weight, const Tensor& p
 void record_conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv3dOptions& options,
                    const Tensor& y);
 void record_upsample_nearest(const Tensor& x, const Tensor& y);
+void record_depth_to_space(const Tensor& x, const Tensor& shortcut, const DepthToSpaceOptions& options,
+                           const Tensor& y);
 void record_mean_pixels(const Tensor& x, const Tensor& y);
 void record_rotate_half(const Tensor& x, const Rope& rope, int64_t heads, const Tensor& y);
 void record_gelu_multiply(const Tensor& gate, const Tensor& up, const Tensor& y);

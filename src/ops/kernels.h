@@ -16,6 +16,7 @@ struct Conv3dArgs;
 struct DepthwiseGluArgs;
 struct TemporalConvArgs;
 struct UpsampleNearestArgs;
+struct DepthToSpaceArgs;
 struct ActivateArgs;
 struct BinaryArgs;
 struct ClampArgs;
@@ -43,6 +44,7 @@ struct Kernels {
     void (*depthwise_glu)(const DepthwiseGluArgs&) = nullptr;
     void (*temporal_conv)(const TemporalConvArgs&) = nullptr;
     void (*upsample_nearest)(const UpsampleNearestArgs&) = nullptr;
+    void (*depth_to_space)(const DepthToSpaceArgs&) = nullptr;
     void (*activate)(const ActivateArgs&) = nullptr;
     void (*add)(const BinaryArgs&) = nullptr;
     void (*gelu_multiply)(const BinaryArgs&) = nullptr;

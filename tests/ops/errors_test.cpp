@@ -5,6 +5,7 @@
 
 #include "ops/attention.h"
 #include "ops/conv.h"
+#include "ops/depth_to_space.h"
 #include "ops/embed.h"
 #include "ops/layout.h"
 #include "ops/linear.h"
@@ -262,6 +263,26 @@ TEST(OpErrors, Convolutions) {
          },
          {"fp32[2, 3, 4, 5]"}},
         {"upsample_nearest", [] { upsample_nearest({}); }, {"no input"}},
+        {"depth_to_space",
+         [] {
+             depth_to_space(t({1, 2, 3, 4, 9}), {}, {.stride = {1, 2, 2}});
+         },
+         {"1 x 2 x 2", "fp32[1, 2, 3, 4, 9]"}},
+        {"depth_to_space",
+         [] {
+             depth_to_space(t({1, 2, 3, 4, 8}), {}, {.stride = {2, 2, 2}, .drop = 2});
+         },
+         {"2 of 2 frames"}},
+        {"depth_to_space",
+         [] {
+             depth_to_space(t({1, 2, 3, 4, 8}), t({1, 2, 3, 4, 3}), {.stride = {2, 2, 2}});
+         },
+         {"fp32[1, 2, 3, 4, 3]", "fp32[1, 2, 3, 4, 8]"}},
+        {"depth_to_space",
+         [] {
+             depth_to_space(t({1, 2, 3, 4, 8}), t({1, 2, 3, 5, 8}), {.stride = {2, 2, 2}});
+         },
+         {"fp32[1, 2, 3, 5, 8]"}},
         {"depthwise_glu",
          [&] {
              depthwise_glu(x, t({3, 3, 6}), t({8}));

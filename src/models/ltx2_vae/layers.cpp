@@ -1,5 +1,6 @@
 #include "models/ltx2_vae/layers.h"
 
+#include "ops/depth_to_space.h"
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 
@@ -35,12 +36,6 @@ Tensor space_to_depth(const Tensor& x, Stride s) {
         .reshape({B, T, H, W, C * s[0] * s[1] * s[2]});
 }
 
-Tensor depth_to_space(const Tensor& x, Stride s) {
-    int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), W = x.dim(3), C = x.dim(4) / (s[0] * s[1] * s[2]);
-    return permute(x.reshape({B, T, H, W, C, s[0], s[1], s[2]}), {0, 1, 5, 2, 6, 3, 7, 4})
-        .reshape({B, T * s[0], H * s[1], W * s[2], C});
-}
-
 Ltx2Downsample::Ltx2Downsample(int64_t in, int64_t out, Stride s, bool reflect)
     : conv(in, out / (s[0] * s[1] * s[2]), reflect), stride(s), group(in * s[0] * s[1] * s[2] / out) {}
 
@@ -52,18 +47,14 @@ Tensor Ltx2Downsample::forward(const Tensor& x, Ltx2Context context) const {
     return add(space_to_depth(h, stride), shortcut);
 }
 
-Ltx2Upsample::Ltx2Upsample(int64_t in, int64_t f, Stride s, bool with_residual, bool reflect)
-    : conv(in, in * s[0] * s[1] * s[2] / f, reflect), stride(s), factor(f), residual(with_residual) {}
+Ltx2Upsample::Ltx2Upsample(int64_t in, int64_t factor, Stride s, bool with_residual, bool reflect)
+    : conv(in, in * s[0] * s[1] * s[2] / factor, reflect), stride(s), residual(with_residual) {}
 
 Tensor Ltx2Upsample::forward(const Tensor& x, Ltx2Context context) const {
     bool first = context.cache == nullptr || !context.cache->started;
-    // Depth-to-space only moves values: the shortcut, D(x) repeated as a block of channels, equals D(x repeated), so that
-    // it can join the convolution before D.
-    size_t repeats = static_cast<size_t>(residual ? stride[0] * stride[1] * stride[2] / factor : 0);
-    Tensor h = conv.forward(x, context, residual ? concat(std::vector<Tensor>(repeats, x), 4) : Tensor());
-    h = depth_to_space(h, stride);
-    int64_t drop = first ? stride[0] - 1 : 0;
-    return drop == 0 ? h : slice(h, 1, drop, h.dim(1) - drop);
+    // The shortcut, D(x) repeated as a block of channels, equals D(x repeated).
+    return depth_to_space(conv.forward(x, context), residual ? x : Tensor(),
+                          {.stride = stride, .drop = first ? stride[0] - 1 : 0});
 }
 
 }  // namespace sana

@@ -41,9 +41,8 @@ struct Ltx2Residual {
 
 using Stride = std::array<int64_t, 3>;  // frames, rows, columns
 
-// [B,T,H,W,C] -> [B,T/st,H/sh,W/sw,C*k], channel ((c*st + a)*sh + p)*sw + q, and back.
+// [B,T,H,W,C] -> [B,T/st,H/sh,W/sw,C*k], channel ((c*st + a)*sh + p)*sw + q: what depth_to_space undoes.
 Tensor space_to_depth(const Tensor& x, Stride s);
-Tensor depth_to_space(const Tensor& x, Stride s);
 
 // Space-to-depth of a convolution, plus the mean of the input's groups of channels. The first frame of a clip is
 // doubled when frames are halved.
@@ -62,7 +61,6 @@ struct Ltx2Downsample {
 struct Ltx2Upsample {
     Ltx2Conv conv;
     Stride stride;
-    int64_t factor;
     bool residual;
 
     Ltx2Upsample(int64_t in, int64_t factor, Stride s, bool residual, bool reflect);

@@ -1,6 +1,7 @@
 #include "models/ltx2_vae/ltx2_vae.h"
 
 #include "core/scope.h"
+#include "ops/depth_to_space.h"
 #include "ops/pointwise.h"
 
 namespace sana {
@@ -21,11 +22,6 @@ Tensor patchify(const Tensor& x, int64_t s) {
 
 // Rows and columns of latent cells that padding needs: reflection has to find a second one.
 int64_t fewest_cells(bool reflect) { return reflect ? 2 : 1; }
-
-Tensor unpatchify(const Tensor& x, int64_t s) {
-    int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), W = x.dim(3), C = x.dim(4) / (s * s);
-    return permute(x.reshape({B, T, H, W, C, s, s}), {0, 1, 2, 6, 3, 5, 4}).reshape({B, T, H * s, W * s, C});
-}
 
 }  // namespace
 
@@ -82,13 +78,17 @@ Tensor Ltx2Decoder::forward(const Tensor& latents, CausalCache* cache) const {
     if (cache != nullptr) cache->next = 0;
     Ltx2Context context{cache};
     Tensor x = conv_in.forward(latents, context);
-    for (const Ltx2Residual& block : mid_block.resnets) x = block.forward(x, context);
+    {
+        Scope scope("mid_block");
+        for (const Ltx2Residual& block : mid_block.resnets) x = block.forward(x, context);
+    }
     for (size_t i = 0; i < up_blocks.size(); ++i) {
         Scope scope("up_blocks", static_cast<int64_t>(i));
         x = up_blocks[i].upsamplers[0].forward(x, context);
         for (const Ltx2Residual& block : up_blocks[i].resnets) x = block.forward(x, context);
     }
-    x = unpatchify(conv_out.forward(ltx2_norm_silu(x), context), patch);
+    x = conv_out.forward(ltx2_norm_silu(x), context);
+    x = depth_to_space(x, {}, {.stride = {1, patch, patch}, .rows_fastest = true});
     if (cache != nullptr) cache->started = true;
     return x;
 }

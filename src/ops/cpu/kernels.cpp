@@ -16,6 +16,7 @@ const Kernels cpu_kernels{
     .depthwise_glu = cpu::depthwise_glu,
     .temporal_conv = cpu::temporal_conv,
     .upsample_nearest = cpu::upsample_nearest,
+    .depth_to_space = cpu::depth_to_space,
     .activate = cpu::activate,
     .add = cpu::add,
     .gelu_multiply = cpu::gelu_multiply,

@@ -3,6 +3,7 @@
 
 #include "ops/attention.h"
 #include "ops/conv.h"
+#include "ops/depth_to_space.h"
 #include "ops/embed.h"
 #include "ops/glu_fp8.h"
 #include "ops/layout.h"
@@ -24,6 +25,7 @@ void conv3d(const Conv3dArgs&);
 void depthwise_glu(const DepthwiseGluArgs&);
 void temporal_conv(const TemporalConvArgs&);
 void upsample_nearest(const UpsampleNearestArgs&);
+void depth_to_space(const DepthToSpaceArgs&);
 void activate(const ActivateArgs&);
 void add(const BinaryArgs&);
 void gelu_multiply(const BinaryArgs&);

@@ -16,6 +16,7 @@ const Kernels cuda_kernels{
     .depthwise_glu = cuda::depthwise_glu,
     .temporal_conv = cuda::temporal_conv,
     .upsample_nearest = cuda::upsample_nearest,
+    .depth_to_space = cuda::depth_to_space,
     .activate = cuda::activate,
     .add = cuda::add,
     .gelu_multiply = cuda::gelu_multiply,
