@@ -24,7 +24,8 @@ Shape result_shape(const Sizes& s, const Conv3dOptions& o) {
     Shape shape{s.x[0], 0, 0, 0, s.out};
     for (int i = 0; i < 3; ++i) {
         size_t a = static_cast<size_t>(i);
-        int64_t size = s.x[i + 1] + (i == 0 ? s.past : 0) + o.pad_before[a] + o.pad_after[a];
+        int64_t size = s.x[i + 1] * (o.upsample && i > 0 ? 2 : 1) + (i == 0 ? s.past : 0) + o.pad_before[a] +
+                       o.pad_after[a];
         shape[i + 1] = (size - s.kernel[a]) / o.stride[a] + 1;
     }
     return shape;
@@ -40,7 +41,7 @@ int64_t source(int64_t position, int64_t size, PadMode mode) {
 
 Tensors formula(const Sizes& s, const Conv3dOptions& o, const Tensors& in) {
     Values x(in[0]), w(in[1]), bias(in[2]), past(in[3]), residual(in[4]), y(result_shape(s, o));
-    int64_t frames = s.past + s.x[1];
+    int64_t frames = s.past + s.x[1], scale = o.upsample ? 2 : 1;
     for (int64_t b = 0; b < y.dim(0); ++b)
         for (int64_t t = 0; t < y.dim(1); ++t)
             for (int64_t h = 0; h < y.dim(2); ++h)
@@ -52,11 +53,13 @@ Tensors formula(const Sizes& s, const Conv3dOptions& o, const Tensors& in) {
                                 for (int64_t du = 0; du < s.kernel[2]; ++du) {
                                     int64_t ft =
                                         source(t * o.stride[0] + dt - o.pad_before[0], frames, o.time_mode);
-                                    int64_t fh =
-                                        source(h * o.stride[1] + dh - o.pad_before[1], s.x[2], o.space_mode);
-                                    int64_t fu =
-                                        source(u * o.stride[2] + du - o.pad_before[2], s.x[3], o.space_mode);
+                                    int64_t fh = source(h * o.stride[1] + dh - o.pad_before[1],
+                                                        s.x[2] * scale, o.space_mode);
+                                    int64_t fu = source(u * o.stride[2] + du - o.pad_before[2],
+                                                        s.x[3] * scale, o.space_mode);
                                     if (ft < 0 || fh < 0 || fu < 0) continue;
+                                    fh /= scale;
+                                    fu /= scale;
                                     for (int64_t i = 0; i < s.x[4]; ++i) {
                                         double value = ft < s.past ? past(b, ft, fh, fu, i)
                                                                    : x(b, ft - s.past, fh, fu, i);
@@ -78,7 +81,7 @@ Instance instance(const Sizes& s, const Conv3dOptions& o) {
                  triple("after ", o.pad_after), triple("stride ", o.stride),
                  o.time_mode == PadMode::replicate ? " replicate" : "",
                  o.space_mode == PadMode::reflect ? " reflect" : "", s.past > 0 ? join(" past ", s.past) : "",
-                 s.bias ? "" : " no bias", s.residual ? " residual" : ""),
+                 s.bias ? "" : " no bias", s.residual ? " residual" : "", o.upsample ? " upsample" : ""),
         .inputs =
             [=](Generator& g) {
                 double deviation = 1 / std::sqrt(static_cast<double>(taps * s.x[4]));
@@ -163,17 +166,54 @@ std::vector<Case> conv_cases() {
         instance({{1, 4, 6, 8, 16}, 8, {1, 2, 2}}, {.stride = {1, 2, 2}}),  // a patch embedding
         instance({{1, 1, 1, 1, 7}, 3, cube},
                  {.pad_before = {1, 1, 1}, .pad_after = {1, 1, 1}}),  // mostly padding
+        instance({{1, 2, 3, 4, 5}, 6, plane},
+                 {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}, .upsample = true}),
+        instance({{1, 2, 3, 4, 5}, 6, {3, 2, 2}, 1, true, true}, {.pad_before = {1, 1, 0},
+                                                                  .pad_after = {0, 0, 1},
+                                                                  .space_mode = PadMode::reflect,
+                                                                  .upsample = true}),
+        instance({{2, 2, 9, 10, 64}, 96, plane},
+                 {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}, .upsample = true}),
+        // Channels in 32s, several tiles of 8 or 16 positions each way.
+        instance({{1, 3, 17, 10, 32}, 40, cube, 2, true, true},
+                 {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}}),
+        instance({{1, 1, 5, 19, 64}, 136, cube},
+                 {.pad_before = {1, 1, 1}, .pad_after = {1, 1, 1}, .time_mode = PadMode::replicate}),
+        instance({{1, 2, 9, 18, 96}, 3, cube}, {.pad_before = {2, 1, 1}, .pad_after = {0, 1, 1}}),
+        instance({{1, 1, 17, 9, 96}, 96, cube, 1, false}, {.pad_before = {1, 1, 1}, .pad_after = {0, 1, 1}}),
+        instance({{2, 1, 9, 20, 64}, 128, plane, 0, true, true},
+                 {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}}),
+        instance({{1, 1, 17, 33, 32}, 32, cube, 2, true, true},
+                 {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}, .space_mode = PadMode::reflect}),
+        instance({{1, 2, 18, 7, 64}, 48, cube}, {.pad_before = {1, 1, 1},
+                                                 .pad_after = {1, 1, 1},
+                                                 .time_mode = PadMode::replicate,
+                                                 .space_mode = PadMode::reflect}),
+        instance({{1, 2, 9, 9, 64}, 64, cube}, {.pad_before = {1, 1, 1},
+                                                .pad_after = {1, 1, 1},
+                                                .time_mode = PadMode::replicate,
+                                                .space_mode = PadMode::reflect}),
     };
     out.bench_cpu = {
         instance({{1, 1, 60, 104, 384}, 384, cube, 2}, {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}}),
         instance({{1, 4, 120, 208, 96}, 96, cube, 2, true, true},
                  {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}})};
-    out.bench_gpu = {
-        instance({{1, 1, 60, 104, 384}, 384, cube, 2}, {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}}),
-        instance({{1, 4, 480, 832, 96}, 96, cube, 2, true, true},
-                 {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}}),
-        instance({{1, 21, 30, 52, 128}, 1024, cube},
-                 {.pad_before = {1, 1, 1}, .pad_after = {1, 1, 1}, .space_mode = PadMode::reflect})};
+    const Conv3dOptions same{.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}};
+    const Conv3dOptions around{
+        .pad_before = {1, 1, 1}, .pad_after = {1, 1, 1}, .time_mode = PadMode::replicate};
+    out.bench_gpu = {instance({{1, 8, 60, 104, 384}, 384, cube, 2, true, true}, same),
+                     instance({{1, 16, 120, 208, 384}, 384, cube, 2, true, true}, same),
+                     instance({{1, 16, 240, 416, 192}, 192, cube, 2, true, true}, same),
+                     instance({{1, 8, 480, 832, 96}, 96, cube, 2, true, true}, same),
+                     instance({{1, 8, 480, 832, 96}, 3, cube, 2}, same),
+                     instance({{1, 8, 240, 416, 192}, 96, plane},
+                              {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}, .upsample = true}),
+                     instance({{1, 11, 22, 40, 1024}, 1024, cube, 0, true, true}, around),
+                     instance({{1, 21, 44, 80, 512}, 512, cube, 0, true, true}, around),
+                     instance({{1, 16, 88, 160, 256}, 256, cube, 0, true, true}, around),
+                     instance({{1, 16, 88, 160, 256}, 1024, cube}, around),
+                     instance({{1, 16, 176, 320, 128}, 128, cube, 0, true, true}, around),
+                     instance({{1, 16, 176, 320, 128}, 48, cube}, around)};
 
     Case up{.name = "upsample_nearest", .bounds = {0, 0, 0}};  // moves bytes
     up.tests = {upsample({1, 1, 1, 1, 1}), upsample({2, 3, 5, 7, 3}), upsample({1, 2, 4, 4, 96})};

@@ -2,6 +2,7 @@
 
 #include "ops/gradients.h"
 #include "ops/kernels.h"
+#include "ops/tape.h"
 
 namespace sana {
 
@@ -18,7 +19,18 @@ Tensor conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
           "conv3d: time is padded with zeros or by replication, space with zeros or by reflection");
     check(options.time_mode == PadMode::zeros || d['T'] > 0, "conv3d: ", x, " has no frame to repeat");
     const int64_t kernel[3] = {d['U'], d['V'], d['S']};
-    const int64_t size[3] = {d['T'] + (options.past.defined() ? d['P'] : 0), d['H'], d['W']};
+    // With a gradient to carry the doubling is an op of its own.
+    const Tape* tape = Tape::current();
+    if (options.upsample && tape != nullptr &&
+        (tape->needs(x) || tape->needs(weight) || tape->needs(bias) || tape->needs(options.past) ||
+         tape->needs(options.residual))) {
+        Conv3dOptions plain = options;
+        plain.upsample = false;
+        if (options.past.defined()) plain.past = upsample_nearest(options.past);
+        return conv3d(upsample_nearest(x), weight, bias, plain);
+    }
+    const int64_t scale = options.upsample ? 2 : 1;
+    const int64_t size[3] = {d['T'] + (options.past.defined() ? d['P'] : 0), scale * d['H'], scale * d['W']};
     Shape shape{d['B'], 0, 0, 0, d['O']};
     for (size_t i = 0; i < 3; ++i) {
         check(options.pad_before[i] >= 0 && options.pad_after[i] >= 0 && options.stride[i] > 0,

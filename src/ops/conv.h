@@ -17,10 +17,12 @@ struct Conv3dOptions {
     PadMode space_mode = PadMode::zeros;  // zeros or reflect (without repeating the edge)
     Tensor past = {};                     // [B,P,H,W,C] frames put in front of x before time padding
     Tensor residual = {};                 // added to the result
+    bool upsample = false;                // x and past have every pixel doubled in both directions first
 };
 
-// y = conv(pad(past ++ x), weight) + bias + residual.
-// x [B,T,H,W,C], weight [O,KT,KH,KW,C], bias [O] or none -> [B,T',H',W',O] with T' = (T + P + pads - KT) / stride + 1.
+// y = conv(pad(upsample(past ++ x)), weight) + bias + residual.
+// x [B,T,H,W,C], weight [O,KT,KH,KW,C], bias [O] or none -> [B,T',H',W',O] with T' = (T + P + pads - KT) / stride + 1, H' and
+// W' likewise, from 2H and 2W when upsampled.
 Tensor conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv3dOptions& options);
 
 struct Conv3dArgs {

@@ -243,12 +243,21 @@ TEST(Gradient, Conv3d) {
           .time_mode = PadMode::replicate,
           .space_mode = PadMode::reflect},
          {1, 2, 3, 4, 2}, {2, 3, 3, 3, 2});
+    conv("upsample", {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}, .upsample = true}, {1, 2, 2, 3, 2},
+         {2, 1, 3, 3, 2});
     conv("replicate with a past",
          {.pad_before = {1, 0, 0}, .pad_after = {1, 0, 0}, .time_mode = PadMode::replicate}, {1, 2, 2, 2, 1},
          {1, 3, 1, 1, 1}, true);
 }
 
 TEST(Gradient, Resampling) {
+    for (bool rows_fastest : {false, true}) {
+        check_gradient("depth_to_space", {noise({1, 2, 2, 3, 24}, 1), noise({1, 2, 2, 3, 8}, 2)},
+                       [=](const Inputs& in) {
+                           return depth_to_space(
+                               in[0], in[1], {.stride = {2, 2, 3}, .drop = 1, .rows_fastest = rows_fastest});
+                       });
+    }
     check_gradient("upsample_nearest", {noise({1, 2, 2, 3, 2}, 1)},
                    [](const Inputs& in) { return upsample_nearest(in[0]); });
     check_gradient("mean_pixels", {noise({1, 2, 4, 6, 2}, 1)},

@@ -76,7 +76,7 @@ Tensor WanDownsample::forward(const Tensor& x, CausalCache& cache) const {
 
 WanUpsample::WanUpsample(int64_t channels, bool with_time)
     : spatial(Conv3d::per_frame(channels, channels / 2, {3, 3},
-                                {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}})) {
+                                {.pad_before = {0, 1, 1}, .pad_after = {0, 1, 1}, .upsample = true})) {
     if (with_time) temporal = Conv3d(channels, 2 * channels, {3, 1, 1}, {});
 }
 
@@ -91,7 +91,6 @@ Tensor WanUpsample::forward(const Tensor& x, CausalCache& cache) const {
     } else if (temporal) {
         cache.slot();
     }
-    h = upsample_nearest(h);
     return spatial.forward(h);
 }
 

@@ -105,6 +105,19 @@ void finish(const Conv3dArgs& args, const compute_t<T>* sums) {
 void conv3d(const Conv3dArgs& args) {
     const Conv3dOptions& o = args.options;
     if (args.y.numel() == 0) return;
+    if (o.upsample) {
+        auto doubled = [](const Tensor& x) {
+            if (!x.defined()) return x;
+            Tensor y = empty({x.dim(0), x.dim(1), 2 * x.dim(2), 2 * x.dim(3), x.dim(4)}, x.dtype());
+            upsample_nearest({x, y});
+            return y;
+        };
+        Conv3dOptions plain = o;
+        plain.upsample = false;
+        plain.past = doubled(o.past);
+        Tensor x = doubled(args.x);
+        return conv3d({x, args.weight, args.bias, plain, args.y});
+    }
     if (conv3d_uses_dnnl(args.x.dtype())) {
         bool zeros = o.space_mode == PadMode::zeros &&
                      (o.time_mode == PadMode::zeros || o.pad_before[0] + o.pad_after[0] == 0);

@@ -1,12 +1,18 @@
-// conv3d. On Hopper, with stride 1: the window slides in the copy engine, which reads zeros outside; other padding is
-// written out first. Elsewhere rows of patches are written out, a chunk of output positions at a time, and multiplied with
+// conv3d. On Hopper, with stride 1: tiles of the input with their halo stay in shared memory for all taps (conv_halo.h), or,
+// where sizes do not suit that, the window slides in the copy engine; both read zeros outside, and other padding is written
+// out first. Elsewhere rows of patches are written out, a chunk of output positions at a time, and multiplied with
 // the weight as a matrix [O, KT*KH*KW*C]: every padding mode, stride and past is only a matter of where a patch's elements
 // come from.
 #include "ops/conv.h"
 
+#include <map>
+#include <mutex>
+
+#include "ops/cuda/conv_halo.h"
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/hopper.h"
 #include "ops/cuda/implicit_gemm.h"
 #include "ops/cuda/patches.h"
 
@@ -111,18 +117,90 @@ Tensor padded_input(const Conv3dArgs& args) {
     return out;
 }
 
+bool unit_stride(const Conv3dArgs& args) { return args.options.stride == std::array<int64_t, 3>{1, 1, 1}; }
+
+std::array<int64_t, 4> grid_of(const Tensor& x) { return {x.dim(3), x.dim(2), x.dim(1), x.dim(0)}; }
+
+// The taps that meet the same pixel of an x of which every pixel is doubled, summed: what a kernel of 3 x 3 is on the four
+// pixels that one becomes. weight [O,KT,3,3,C] -> [4,O,KT,2,2,C]; the upper left pixel is first, then the one to its right.
+template <class T>
+__global__ void fold_kernel(const T* weight, T* folded, int64_t channels, int64_t rows, int64_t count) {
+    int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+    if (i >= count) return;
+    int64_t c = i % channels, tap = i / channels % 4, row = i / channels / 4 % rows,
+            phase = i / channels / 4 / rows;
+    // Of the upper pixel the taps are {0}, {1, 2}, of the lower one {0, 1}, {2}; columns likewise.
+    auto first = [](int64_t phase, int64_t tap) { return tap == 0 ? 0 : 1 + phase; };
+    auto last = [](int64_t phase, int64_t tap) { return tap == 1 ? 2 : phase; };
+    float sum = 0;
+    for (int64_t h = first(phase / 2, tap / 2); h <= last(phase / 2, tap / 2); ++h) {
+        for (int64_t w = first(phase % 2, tap % 2); w <= last(phase % 2, tap % 2); ++w)
+            sum += to_float(weight[(row * 9 + h * 3 + w) * channels + c]);
+    }
+    folded[i] = from_float<T>(sum);
+}
+
+// Made once a weight; weights are constant at inference.
+struct FoldedWeights {
+    std::map<int64_t, Tensor> by_offset;
+};
+
+Tensor folded_weight(const Tensor& w) {
+    static std::mutex mutex;
+    std::lock_guard lock(mutex);
+    std::shared_ptr<void>& derived = w.storage()->derived;
+    if (derived == nullptr) derived = std::make_shared<FoldedWeights>();
+    Tensor& folded = static_cast<FoldedWeights*>(derived.get())->by_offset[w.byte_offset()];
+    if (folded.defined()) return folded;
+    folded = empty({4, w.dim(0), w.dim(1), 2, 2 * w.dim(4)}, w.dtype(), w.device());
+    fold_kernel<<<static_cast<unsigned>((folded.numel() + 255) / 256), 256, 0, stream_of(w.device())>>>(
+        pointer<bf16_t>(w), pointer<bf16_t>(folded), w.dim(4), w.dim(0) * w.dim(1), folded.numel());
+    check_launch("fold_kernel", w.device());
+    return folded;
+}
+
+bool by_halo(const Conv3dArgs& args) {
+    const Conv3dOptions& o = args.options;
+    if (args.x.dtype() != DType::BF16 || !unit_stride(args) || !is_hopper(args.x.device())) return false;
+    bool one_around = true;
+    for (size_t i = 1; i < 3; ++i) one_around = one_around && o.pad_before[i] == 1 && o.pad_after[i] == 1;
+    bool reflect = o.space_mode == PadMode::reflect;
+    if ((reflect || o.upsample) && (!one_around || args.weight.dim(2) != 3 || args.weight.dim(3) != 3))
+        return false;
+    if (reflect && o.upsample) return false;
+    Tensor w = o.upsample ? folded_weight(args.weight) : args.weight;
+    HaloConv p{.device = args.x.device(), .channels = args.x.dim(4), .width = args.y.cols()};
+    p.x = args.x.raw();
+    p.x_size = grid_of(args.x);
+    p.past = o.past.raw();
+    p.past_size = o.past.defined() ? o.past.dim(1) : 0;
+    p.w = w.raw();
+    p.taps = {args.weight.dim(3), args.weight.dim(2), args.weight.dim(1)};
+    p.before = {o.pad_before[2], o.pad_before[1], o.pad_before[0]};
+    p.reflect = reflect;
+    p.repeat_frames = o.time_mode == PadMode::replicate;
+    p.y = args.y.raw();
+    p.y_size = grid_of(args.y);
+    if (o.upsample) {
+        p.scale = 2;
+        p.taps[0] = p.taps[1] = 2;
+        p.y_size[0] /= 2;
+        p.y_size[1] /= 2;
+    }
+    p.bias = args.bias.raw();
+    p.residual = o.residual.raw();
+    return conv_halo(p);
+}
+
 bool by_window(const Conv3dArgs& args) {
     const Conv3dOptions& o = args.options;
-    if (args.x.dtype() != DType::BF16 || args.x.dim(4) % 8 != 0) return false;
-    for (int64_t stride : o.stride) {
-        if (stride != 1) return false;
-    }
+    if (args.x.dtype() != DType::BF16 || args.x.dim(4) % 8 != 0 || !unit_stride(args)) return false;
     bool zeros = o.space_mode == PadMode::zeros &&
                  (o.time_mode == PadMode::zeros || o.pad_before[0] + o.pad_after[0] == 0);
     Tensor x = zeros ? args.x : padded_input(args);
     ImplicitGemm p{.dtype = x.dtype(), .device = x.device(), .channels = x.dim(4), .width = args.y.cols()};
     p.x = x.raw();
-    p.x_size = {x.dim(3), x.dim(2), x.dim(1), x.dim(0)};
+    p.x_size = grid_of(x);
     p.x_stride[0] = x.dim(4);
     for (size_t i = 1; i < 4; ++i) p.x_stride[i] = p.x_stride[i - 1] * p.x_size[i - 1];
     if (zeros) {
@@ -133,7 +211,7 @@ bool by_window(const Conv3dArgs& args) {
     p.w = args.weight.raw();
     p.taps = {args.weight.dim(3), args.weight.dim(2), args.weight.dim(1)};
     p.y = args.y.raw();
-    p.y_size = {args.y.dim(3), args.y.dim(2), args.y.dim(1), args.y.dim(0)};
+    p.y_size = grid_of(args.y);
     p.y_stride = args.y.cols();
     p.bias = args.bias.raw();
     p.residual = o.residual.raw();
@@ -151,7 +229,15 @@ void write_patches(const Conv3dArgs& args, Tensor& patches, int64_t first_row, i
 void conv3d(const Conv3dArgs& args) {
     const Conv3dOptions& o = args.options;
     int64_t rows = args.y.rows(), width = args.y.cols(), element = size_of(args.x.dtype());
-    if (args.y.numel() == 0 || by_window(args)) return;
+    if (args.y.numel() == 0 || by_halo(args)) return;
+    if (o.upsample) {
+        auto doubled = [](const Tensor& x) { return x.defined() ? sana::upsample_nearest(x) : x; };
+        Conv3dOptions plain = o;
+        plain.upsample = false;
+        plain.past = doubled(o.past);
+        return conv3d({doubled(args.x), args.weight, args.bias, plain, args.y});
+    }
+    if (by_window(args)) return;
     Geometry g = geometry_of(args);
     int64_t depth = g.kernel[0] * g.kernel[1] * g.kernel[2] * g.channels;
     int64_t chunk = std::clamp<int64_t>(kChunkBytes / (depth * element), 1, rows);

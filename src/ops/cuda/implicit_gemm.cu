@@ -1,11 +1,10 @@
 // implicit_gemm: the maps for the copy engine, the tile sizes, and the launch of the kernel in device/implicit_gemm.cuh.
 #include "ops/cuda/implicit_gemm.h"
 
-#include <mutex>
-
 #include "core/cuda/device.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/device/implicit_gemm.cuh"
+#include "ops/cuda/hopper.h"
 
 namespace sana::cuda {
 
@@ -14,47 +13,6 @@ namespace {
 using window::Ends;
 using window::Grid;
 using window::kRows;
-
-using Encode = decltype(&cuTensorMapEncodeTiled);
-
-Encode encoder() {
-    static Encode function = [] {
-        void* f = nullptr;
-        cudaDriverEntryPointQueryResult result{};
-        CHECK_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault,
-                                                    &result));
-        check(result == cudaDriverEntryPointSuccess,
-              "this driver has no cuTensorMapEncodeTiled; install a newer one");
-        return reinterpret_cast<Encode>(f);
-    }();
-    return function;
-}
-
-// A map of `rank` axes, the fastest first; strides in elements, that of the first is 1.
-CUtensorMap tensor_map(const void* data, int rank, const int64_t* sizes, const int64_t* strides,
-                       const int* box) {
-    cuuint64_t dims[5], pitch[5];
-    cuuint32_t boxes[5], steps[5] = {1, 1, 1, 1, 1};
-    for (int i = 0; i < rank; ++i) {
-        dims[i] = static_cast<cuuint64_t>(sizes[i]);
-        boxes[i] = static_cast<cuuint32_t>(box[i]);
-        if (i > 0) pitch[i - 1] = static_cast<cuuint64_t>(strides[i] * 2);
-    }
-    CUtensorMap map{};
-    CUresult result =
-        encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(rank),
-                  const_cast<void*>(data), dims, pitch, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    check(result == CUDA_SUCCESS, "cuTensorMapEncodeTiled: error ", static_cast<int>(result));
-    return map;
-}
-
-int multiprocessors(Device device) {
-    int count = 0;
-    CHECK_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index));
-    return count;
-}
 
 // The shape of a tile on axes 1 and 2 that wastes least.
 void choose_box(const ImplicitGemm& p, Grid& g) {
@@ -115,20 +73,6 @@ void by_width(const ImplicitGemm& p, const Grid& g, const Ends& e) {
     if (padded(256) <= padded(224) && padded(256) <= padded(192)) return launch_tiles<T, 256, 64, 1>(p, g, e);
     if (padded(224) <= padded(192)) return launch_tiles<T, 224, 64, 1>(p, g, e);
     launch_tiles<T, 192, 64, 1>(p, g, e);
-}
-
-bool is_hopper(Device device) {
-    static std::mutex mutex;
-    static std::array<int, 64> major{};
-    std::lock_guard lock(mutex);
-    int& known = major[static_cast<size_t>(device.index)];
-    if (known == 0)
-        CHECK_CUDA(cudaDeviceGetAttribute(&known, cudaDevAttrComputeCapabilityMajor, device.index));
-    return known == 9;
-}
-
-bool aligned(const void* p, int64_t stride) {
-    return p == nullptr || (reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 8 == 0);
 }
 
 // Results of few columns (the three colours): 8 columns are made, the weight's missing rows being zeros outside its map,

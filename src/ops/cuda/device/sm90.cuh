@@ -106,14 +106,15 @@ __device__ __forceinline__ void take_registers() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
 
-// Describes rows of `Row` bytes (64 or 128) that the copy engine wrote with the swizzle of that span: K-major operand,
-// groups of 8 rows follow one another.
+// Describes rows of `Row` bytes (64 or 128) that the copy engine wrote with the swizzle of that span: K-major operand, the
+// 8 rows of a group follow one another, groups begin `pitch` bytes apart. The swizzle goes by addresses, so that a group
+// may begin at any row.
 template <int Row>
-__device__ __forceinline__ uint64_t descriptor(uint32_t address) {
+__device__ __forceinline__ uint64_t descriptor(uint32_t address, uint32_t pitch = Row * 8) {
     static_assert(Row == 128 || Row == 64);
     constexpr uint64_t kSwizzle = Row == 128 ? 1 : 2;
     return static_cast<uint64_t>((address & 0x3ffff) >> 4) | (uint64_t{1} << 16) |
-           (static_cast<uint64_t>(Row * 8 >> 4) << 32) | (kSwizzle << 62);
+           (static_cast<uint64_t>(pitch >> 4) << 32) | (kSwizzle << 62);
 }
 
 __device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -127,6 +128,7 @@ __device__ __forceinline__ void wgmma_wait() {
 
 // sums[64 x N] (+)= A[64 x K] B[N x K]^T, K of 32 bytes (16 of 16 bits, 32 of E4M3), both from shared memory; sums in the fragment layout of wgmma: thread t of the
 // warpgroup holds, for column pair j, rows (t/32)*16 + (t%32)/4 (+ 8 for elements 2, 3), columns 8*j + 2*(t%4) (+1).
+#define SANA_P8 "%0,%1,%2,%3"
 #define SANA_P0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define SANA_P1 SANA_P0 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define SANA_P2 SANA_P1 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
@@ -153,8 +155,10 @@ __device__ __forceinline__ void wgmma_wait() {
 
 template <class T, int N>
 __device__ __forceinline__ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b, int add) {
-    static_assert(N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 224 || N == 256);
-    if constexpr (N == 32) {
+    static_assert(N == 8 || N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 224 || N == 256);
+    if constexpr (N == 8) {
+        SANA_WGMMA_BOTH(8, SANA_P8, "4", "5", "6", SANA_R4(0))
+    } else if constexpr (N == 32) {
         SANA_WGMMA_BOTH(32, SANA_P0, "16", "17", "18", SANA_R16(0))
     } else if constexpr (N == 64) {
         SANA_WGMMA_BOTH(64, SANA_P1, "32", "33", "34", SANA_R16(0), SANA_R16(16))
