@@ -2,17 +2,20 @@
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <list>
 #include <map>
 #include <mutex>
 #include <utility>
 
+#include "core/available_memory.h"
 #include "core/check.h"
 #include "core/cuda/device.h"
 
@@ -32,6 +35,16 @@ std::atomic<int64_t> guard_violations = 0;
 int64_t rounded_size(int64_t bytes) {
     int64_t step = bytes < kSmallLimit ? kSmallStep : kLargeStep;
     return std::max<int64_t>(step, (bytes + step - 1) / step * step);
+}
+
+// What the system could give without swapping.
+int64_t free_host_memory() {
+    std::ifstream file("/proc/meminfo");
+    std::string key, unit;
+    for (int64_t kib = 0; file >> key >> kib; std::getline(file, unit)) {
+        if (key == "MemAvailable:") return kib * 1024;
+    }
+    return sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace
@@ -97,6 +110,13 @@ public:
     void set_capacity(int64_t bytes) {
         std::lock_guard lock(mutex_);
         capacity_ = bytes;
+    }
+
+    int64_t available() {
+        int64_t free =
+            device_.type == DeviceType::cuda ? cuda::device_info(device_.index).free : free_host_memory();
+        std::lock_guard lock(mutex_);
+        return std::min(free + statistics_.cached, capacity_ - statistics_.active);
     }
 
     void release() {
@@ -249,6 +269,7 @@ void reset_peak(Device device) { allocator(device)->reset_peak(); }
 void release_cached(Device device) { allocator(device)->release(); }
 void set_cache_limit(Device device, int64_t bytes) { allocator(device)->set_limit(bytes); }
 void set_capacity(Device device, int64_t bytes) { allocator(device)->set_capacity(bytes); }
+int64_t available_memory(Device device) { return allocator(device)->available(); }
 
 int64_t peak_resident_bytes() {
     rusage usage{};

@@ -74,15 +74,17 @@ inline bool valid_frames(int64_t frames, int64_t temporal_factor) {
     return frames > 0 && (frames - 1) % temporal_factor == 0;
 }
 
-// The clip a frame at a time at first, then in chunks: [0,1), [1,1+chunk), ...
-template <class F>
-void for_each_chunk(int64_t frames, int64_t chunk, F f) {
-    for (int64_t start = 0; start < frames;) {
-        int64_t n = start == 0 ? 1 : std::min(chunk, frames - start);
-        f(start, n);
-        start += n;
-    }
-}
+// Latent frames that are decoded or encoded at once when one of them makes largest activations of frame_bytes: as many as
+// the device has memory for, and in equal parts.
+int64_t chunk_for(int64_t latent_frames, int64_t frame_bytes, Device device);
+
+// Runs a causal half of an autoencoder over a clip, one frame first, then chunks of at most chunk * unit frames, and hands
+// on what each gives. When memory runs out a chunk is tried again in halves; only a chunk of one unit that does not fit is
+// an error.   unit: frames that belong together (decoding: 1, encoding: the temporal factor)
+// advance: the next frames and the cache as the frames before left it -> their result.
+void run_causal(const Tensor& x, int64_t unit, int64_t chunk,
+                const std::function<Tensor(CausalCache& cache, const Tensor& x)>& advance,
+                const std::function<void(const Tensor& result, int64_t done)>& emit);
 
 // Spatial tiling, on request only: it changes the result near tile borders. Sizes in pixels, rounded down to whole
 // latent cells.

@@ -92,6 +92,58 @@ TEST(WanVae, ChunksOfAnySizeAreExact) {
     }
 }
 
+TEST(WanVae, ShortMemoryMakesChunksSmaller) {
+    Golden golden(golden_files("wan_vae")[0]);
+    WanVae vae(WanVaeConfig::from_json(golden.config()), VaeParts::decoder);
+    Device device = test_device();
+    load(parameters(vae), wan_vae_names(VaeParts::decoder), golden.under("w."), DType::F32, golden.path,
+         device);
+    Tensor latents = on_test_device(ramp({1, 13, 8, 8, vae.config().latent_channels})),
+           before = latents.clone();
+    std::vector<Tensor> video;
+    std::vector<int64_t> done;
+    auto decode = [&](int64_t chunk) {
+        video.clear();
+        done.clear();
+        vae.decode(latents, {.sink = [&](const Tensor& frames) { video.push_back(frames.to(kCpu)); },
+                             .progress = [&](int64_t n, int64_t) { done.push_back(n); },
+                             .chunk = chunk});
+        return concat(video, 1);
+    };
+    auto peak_of = [&](int64_t chunk) {
+        decode(chunk);
+        video.clear();
+        release_cached(device);
+        reset_peak(device);
+        decode(chunk);
+        return memory_statistics(device).peak;
+    };
+    int64_t least = peak_of(1), most = peak_of(12);
+    Tensor whole = decode(12);
+    ASSERT_EQ(done, (std::vector<int64_t>{1, 13}));
+    struct Capacity {
+        Device device;
+        Capacity(Device d, int64_t bytes) : device(d) {
+            release_cached(device);
+            set_capacity(device, bytes);
+        }
+        ~Capacity() { set_capacity(device, INT64_MAX); }
+    };
+    {
+        Capacity capacity(device, (least + most) / 2);
+        Tensor pieces = decode(12);
+        EXPECT_GT(done.size(), 2u);
+        EXPECT_EQ(done.back(), 13);
+        EXPECT_LE(relative_l2(pieces, whole), same_bound(DType::F32));
+    }
+    video.clear();
+    {
+        Capacity capacity(device, memory_statistics(device).active + (int64_t{16} << 10));
+        EXPECT_THROW(decode(12), OutOfMemory);
+    }
+    EXPECT_EQ(max_abs_difference(latents, before), 0.0);
+}
+
 TEST(Ltx2Vae, CausalChunksAreExact) {
     for (const std::string& path : golden_files("ltx2_vae")) {
         Golden golden(path);

@@ -103,11 +103,14 @@ Ltx2Vae::Ltx2Vae(const Ltx2VaeConfig& config, VaeParts parts) : config_(config) 
 
 Tensor Ltx2Vae::encode_moments(const Tensor& video) const {
     if (!config_.encoder_causal) return encoder->forward(video, nullptr);
-    CausalCache cache;
+    int64_t factor = config_.temporal_factor(), cells = config_.patch * config_.patch;
+    int64_t unit_bytes =
+        video.numel() / video.dim(1) / 3 / cells * factor * config_.latent_channels * size_of(video.dtype());
     std::vector<Tensor> parts;
-    for_each_chunk(video.dim(1), config_.temporal_factor(), [&](int64_t start, int64_t n) {
-        parts.push_back(encoder->forward(slice(video, 1, start, n), &cache));
-    });
+    run_causal(
+        video, factor, chunk_for(1 + (video.dim(1) - 1) / factor, unit_bytes, video.device()),
+        [&](CausalCache& cache, const Tensor& x) { return encoder->forward(x, &cache); },
+        [&](const Tensor& moments, int64_t) { parts.push_back(moments); });
     return concat(parts, 1);
 }
 
@@ -156,10 +159,16 @@ Tensor Ltx2Vae::decode_chunk(VaeDecodeStream& stream, const Tensor& latents) con
 void Ltx2Vae::decode_clip(const Tensor& latents, int64_t chunk,
                           const std::function<void(const Tensor& frames, int64_t done)>& emit) const {
     if (!config_.decoder_causal) return emit(decoder->forward(latents, nullptr), latents.dim(1));
-    CausalCache cache;
-    for_each_chunk(latents.dim(1), std::max<int64_t>(1, chunk), [&](int64_t start, int64_t n) {
-        emit(decoder->forward(slice(latents, 1, start, n), &cache), start + n);
-    });
+    if (chunk <= 0) {
+        int64_t s =
+            config_.spatial_factor() / config_.patch;  // the largest activation comes before the patches
+        int64_t frame = latents.dim(0) * latents.dim(2) * latents.dim(3) * s * s * config_.temporal_factor() *
+                        decoder->conv_out.conv.weight.value.cols() * size_of(latents.dtype());
+        chunk = chunk_for(latents.dim(1), frame, latents.device());
+    }
+    run_causal(
+        latents, 1, chunk, [&](CausalCache& cache, const Tensor& x) { return decoder->forward(x, &cache); },
+        emit);
 }
 
 Tensor Ltx2Vae::decode(const Tensor& latents, const VaeDecodeOptions& options) const {

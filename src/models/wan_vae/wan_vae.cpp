@@ -86,11 +86,13 @@ WanVae::WanVae(const WanVaeConfig& config, VaeParts parts) : config_(config) {
 const Tensor& WanVae::weight() const { return (quant_conv ? *quant_conv : *post_quant_conv).weight.value; }
 
 Tensor WanVae::encode_moments(const Tensor& video) const {
-    CausalCache cache;
+    int64_t factor = config_.temporal_factor();
+    int64_t unit_bytes = video.numel() / video.dim(1) / 3 * factor * config_.base * size_of(video.dtype());
     std::vector<Tensor> parts;
-    for_each_chunk(video.dim(1), config_.temporal_factor(), [&](int64_t start, int64_t n) {
-        parts.push_back(encoder->forward(slice(video, 1, start, n), cache));
-    });
+    run_causal(
+        video, factor, chunk_for(1 + (video.dim(1) - 1) / factor, unit_bytes, video.device()),
+        [&](CausalCache& cache, const Tensor& x) { return encoder->forward(x, cache); },
+        [&](const Tensor& moments, int64_t) { parts.push_back(moments); });
     return quant_conv->forward(concat(parts, 1));
 }
 
@@ -117,13 +119,13 @@ void WanVae::check_latents(const Tensor& latents) const {
                 "] is expected");
 }
 
-// A chunk's largest activation is one of decoder_base channels at full resolution: it is kept near 400 MB.
 int64_t WanVae::chunk_frames(const Tensor& latents, int64_t wanted) const {
     if (wanted > 0) return wanted;
-    int64_t s = config_.spatial_factor(), frame = latents.dim(0) * latents.dim(2) * latents.dim(3) * s * s *
-                                                  config_.temporal_factor() * config_.decoder_base *
-                                                  size_of(latents.dtype());
-    return std::clamp<int64_t>((int64_t{400} << 20) / frame, 1, 8);
+    int64_t s =
+        config_.spatial_factor();  // the largest activation has decoder_base channels at full resolution
+    int64_t frame = latents.dim(0) * latents.dim(2) * latents.dim(3) * s * s * config_.temporal_factor() *
+                    config_.decoder_base * size_of(latents.dtype());
+    return chunk_for(latents.dim(1), frame, latents.device());
 }
 
 Tensor WanVae::advance(CausalCache& cache, const Tensor& latents) const {
@@ -144,8 +146,9 @@ Tensor WanVae::decode_chunk(VaeDecodeStream& stream, const Tensor& latents) cons
 Tensor WanVae::decode(const Tensor& latents, const VaeDecodeOptions& options) const {
     Scope scope("vae");
     check_latents(latents);
-    int64_t s = config_.spatial_factor(), frames = latents.dim(1);
+    int64_t s = config_.spatial_factor();
     std::vector<Tensor> parts;
+    auto next = [&](CausalCache& cache, const Tensor& x) { return advance(cache, x); };
     auto emit = [&](const Tensor& video) {
         if (options.sink) {
             options.sink(video);
@@ -155,20 +158,18 @@ Tensor WanVae::decode(const Tensor& latents, const VaeDecodeOptions& options) co
     };
     if (tiling.active(latents.dim(2) * s, latents.dim(3) * s)) {
         auto decode_tile = [&](const Tensor& x) {
-            CausalCache cache;
             std::vector<Tensor> pieces;
-            for_each_chunk(frames, chunk_frames(x, options.chunk), [&](int64_t start, int64_t n) {
-                pieces.push_back(advance(cache, slice(x, 1, start, n)));
-            });
+            run_causal(x, 1, chunk_frames(x, options.chunk), next,
+                       [&](const Tensor& video, int64_t) { pieces.push_back(video); });
             return concat(pieces, 1);
         };
         emit(clamp(blend_tiles(latents, decode_grid(tiling, s), decode_tile, options.progress), -1, 1));
     } else {
-        CausalCache cache;
-        for_each_chunk(frames, chunk_frames(latents, options.chunk), [&](int64_t start, int64_t n) {
-            emit(clamp(advance(cache, slice(latents, 1, start, n)), -1, 1));
-            if (options.progress) options.progress(start + n, frames);
-        });
+        run_causal(latents, 1, chunk_frames(latents, options.chunk), next,
+                   [&](const Tensor& video, int64_t done) {
+                       emit(clamp(video, -1, 1));
+                       if (options.progress) options.progress(done, latents.dim(1));
+                   });
     }
     return options.sink ? Tensor() : concat(parts, 1);
 }

@@ -1,0 +1,44 @@
+#include "models/vae.h"
+
+#include "core/available_memory.h"
+
+namespace sana {
+
+namespace {
+
+// Parts of the available memory that one activation may take: a handful are alive at once, beside the cache of two frames
+// a convolution; a larger share gains nothing, as a few frames occupy a device.
+constexpr int64_t kShare = 24, kMostFrames = 16;
+
+}  // namespace
+
+int64_t chunk_for(int64_t latent_frames, int64_t frame_bytes, Device device) {
+    int64_t most = std::clamp<int64_t>(available_memory(device) / kShare / std::max<int64_t>(1, frame_bytes),
+                                       1, kMostFrames);
+    int64_t later = std::max<int64_t>(1, latent_frames - 1), parts = (later + most - 1) / most;
+    return (later + parts - 1) / parts;
+}
+
+void run_causal(const Tensor& x, int64_t unit, int64_t chunk,
+                const std::function<Tensor(CausalCache& cache, const Tensor& x)>& advance,
+                const std::function<void(const Tensor& result, int64_t done)>& emit) {
+    CausalCache cache;
+    for (int64_t start = 0, frames = x.dim(1); start < frames;) {
+        int64_t n = start == 0 ? 1 : std::min(chunk * unit, frames - start);
+        CausalCache before;
+        if (n > unit) before = cache;  // shares its tensors
+        Tensor result;
+        try {
+            result = advance(cache, slice(x, 1, start, n));
+        } catch (const OutOfMemory&) {
+            if (n <= unit) throw;
+            cache = before;
+            chunk = (n / unit + 1) / 2;
+            continue;
+        }
+        start += n;
+        emit(result, start);
+    }
+}
+
+}  // namespace sana
