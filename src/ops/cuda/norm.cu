@@ -5,6 +5,7 @@
 
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/rows.cuh"
+#include "ops/cuda/rms_norm_short.h"
 #include "ops/fp8.h"
 
 namespace sana::cuda {
@@ -129,6 +130,7 @@ void layer_norm_modulate_fp8(const LayerNormModulateFp8Args& args) {
 }
 
 void rms_norm(const RmsNormArgs& args) {
+    if (rms_norm_short(args)) return;
     const RmsNormOptions& o = args.options;
     dispatch_cuda("rms_norm", args.x.dtype(), [&]<class T>() {
         RootMeanSquare<T> norm{args.weight.defined() ? pointer<T>(args.weight) : nullptr,
