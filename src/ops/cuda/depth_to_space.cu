@@ -84,6 +84,7 @@ void depth_to_space(const DepthToSpaceArgs& args) {
             .height = static_cast<uint32_t>(args.x.dim(2)),
             .width = static_cast<uint32_t>(args.x.dim(3)),
             .channels = static_cast<uint32_t>(args.y.cols()),
+            .stride = {},
             .drop = static_cast<uint32_t>(o.drop),
             .shortcut = args.shortcut.defined() ? static_cast<uint32_t>(args.shortcut.cols()) : 0,
             .rows_fastest = o.rows_fastest};
