@@ -22,12 +22,28 @@ void copy_bytes(const Tensor& from, std::byte* to) {
     });
 }
 
+// What holds the parameter: its value, or codes and their scales.
+std::vector<Tensor*> tensors_of(Parameter& p) {
+    if (p.codes.defined()) return {&p.codes.codes, &p.codes.scale};
+    return {&p.value};
+}
+
 }  // namespace
 
-int64_t BlockStream::bytes_of(const std::vector<NamedParameter>& block, DType dtype) {
+void move(Parameter& p, Device device) {
+    for (Tensor* tensor : tensors_of(p)) *tensor = tensor->to(device);
+}
+
+int64_t BlockStream::bytes_of(const std::vector<NamedParameter>& block, DType dtype, const Fp8Rule& fp8) {
     int64_t bytes = 0;
-    for (const NamedParameter& p : block)
-        bytes += aligned(p.parameter->shape.numel() * size_of(p.parameter->keep_fp32 ? DType::F32 : dtype));
+    for (const NamedParameter& p : block) {
+        const Shape& shape = p.parameter->shape;
+        if (fp8.takes(p)) {
+            bytes += aligned(shape.numel()) + aligned(shape[0] * size_of(DType::F32));
+        } else {
+            bytes += aligned(shape.numel() * size_of(p.parameter->keep_fp32 ? DType::F32 : dtype));
+        }
+    }
     return bytes;
 }
 
@@ -37,26 +53,27 @@ BlockStream::BlockStream(std::vector<std::vector<NamedParameter>> blocks, size_t
       device_(device),
       queue_(device) {
     for (size_t i = 0; i < resident_; ++i) {
-        for (NamedParameter& p : blocks_[i]) p.parameter->value = p.parameter->value.to(device_);
+        for (NamedParameter& p : blocks_[i]) move(*p.parameter, device_);
     }
     if (streamed() == 0) return;
-    for (const NamedParameter& p : blocks_[resident_]) {
-        offsets_.push_back(block_bytes_);
-        block_bytes_ += aligned(p.parameter->value.bytes());
+    for (size_t i = resident_; i < blocks_.size(); ++i) {
+        std::vector<Part> parts;
+        int64_t bytes = 0;
+        for (NamedParameter& p : blocks_[i]) {
+            for (Tensor* tensor : tensors_of(*p.parameter)) {
+                parts.push_back({tensor, bytes});
+                bytes += aligned(tensor->bytes());
+            }
+        }
+        parts_.push_back(std::move(parts));
+        block_bytes_ = std::max(block_bytes_, bytes);
     }
     host_ = allocate_pinned(block_bytes_ * static_cast<int64_t>(streamed()), device_);
-    for (size_t i = resident_; i < blocks_.size(); ++i) {
-        std::byte* place = host_->data() + block_bytes_ * static_cast<int64_t>(i - resident_);
-        check(blocks_[i].size() == offsets_.size(), "block ", i, " has ", blocks_[i].size(),
-              " parameters, not ", offsets_.size());
-        for (size_t j = 0; j < offsets_.size(); ++j) {
-            Tensor& value = blocks_[i][j].parameter->value;
-            check(value.bytes() == blocks_[resident_][j].parameter->value.bytes(), "block ", i, ": ",
-                  blocks_[i][j].name, " is of another size than in the other blocks");
-            copy_bytes(value.contiguous(), place + offsets_[j]);
-        }
-        for (NamedParameter& p : blocks_[i]) {
-            Tensor& value = p.parameter->value;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+        std::byte* place = host_->data() + block_bytes_ * static_cast<int64_t>(i);
+        for (const Part& part : parts_[i]) {
+            Tensor& value = *part.tensor;
+            copy_bytes(value.contiguous(), place + part.offset);
             value = Tensor(host_, 0, value.dtype(), value.shape()).named(value.name());
         }
     }
@@ -81,9 +98,9 @@ void BlockStream::enter(size_t block) {
     size_t slot = holds_[1] == block ? 1 : 0;
     if (holds_[slot] != block) fetch(block, slot);
     queue_.device_waits();
-    for (size_t j = 0; j < offsets_.size(); ++j) {
-        Tensor& value = blocks_[block][j].parameter->value;
-        value = Tensor(slots_[slot], offsets_[j], value.dtype(), value.shape()).named(value.name());
+    for (const Part& part : parts_[block - resident_]) {
+        Tensor& value = *part.tensor;
+        value = Tensor(slots_[slot], part.offset, value.dtype(), value.shape()).named(value.name());
     }
     size_t next = after(block), other = 1 - slot;
     if (next != block && holds_[other] != next) fetch(next, other);

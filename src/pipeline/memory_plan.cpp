@@ -22,10 +22,13 @@ std::string size_text(int64_t bytes) {
     return text;
 }
 
-int64_t weight_bytes(const std::vector<NamedParameter>& parameters, DType dtype) {
+int64_t weight_bytes(const std::vector<NamedParameter>& parameters, DType dtype, const Fp8Rule& fp8 = {}) {
     int64_t bytes = 0;
-    for (const NamedParameter& p : parameters)
-        bytes += p.parameter->shape.numel() * size_of(p.parameter->keep_fp32 ? DType::F32 : dtype);
+    for (const NamedParameter& p : parameters) {
+        const Shape& shape = p.parameter->shape;
+        bytes += fp8.takes(p) ? shape.numel() + shape[0] * size_of(DType::F32)
+                              : shape.numel() * size_of(p.parameter->keep_fp32 ? DType::F32 : dtype);
+    }
     return bytes;
 }
 
@@ -97,9 +100,19 @@ public:
     explicit DiTPlanner(const MemoryQuestion& q) : q_(q), layers_(q.dit.layers) {
         DiT model(q.dit);
         DType dtype = q.placement.transformer;
-        block_ = BlockStream::bytes_of(parameters(model.blocks[0]), dtype);
-        ends_ = weight_bytes(parameters(model), dtype) -
-                weight_bytes(parameters(model.blocks[0]), dtype) * layers_;
+        // Named as in the whole model, so that globs find them.
+        std::vector<std::vector<NamedParameter>> blocks(static_cast<size_t>(layers_));
+        std::vector<NamedParameter> ends;
+        for (const NamedParameter& p : parameters(model)) {
+            if (p.name.starts_with("blocks.")) {
+                blocks[static_cast<size_t>(std::stoll(p.name.substr(7)))].push_back(p);
+            } else {
+                ends.push_back(p);
+            }
+        }
+        for (const auto& block : blocks)
+            block_ = std::max(block_, BlockStream::bytes_of(block, dtype, q.placement.fp8));
+        ends_ = weight_bytes(ends, dtype, q.placement.fp8);
         batch_ = q.guided ? 2 : 1;
         frames_ = q.latents[1] / q.dit.patch[0];
         positions_ = q.latents[2] / q.dit.patch[1] * (q.latents[3] / q.dit.patch[2]);

@@ -196,10 +196,6 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
     report(hooks, Phase::load, 0, 1);
     Device device = placement_.device;
     bool streamed = memory_.resident_blocks >= 0;
-    check_input(
-        !streamed || placement_.fp8.empty(),
-        "blocks that are streamed from the host's memory cannot be fp8 yet; use --precision bf16 or a larger "
-        "--vram");
     DiT dit = model_.load_transformer(placement_.transformer, streamed ? kCpu : device, placement_.fp8);
     dit.execution.samples = memory_.samples;
     dit.execution.wide_frames = memory_.wide_frames;
@@ -209,7 +205,7 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
         for (DiTBlock& block : dit.blocks) lists.push_back(parameters(block));
         blocks.emplace(std::move(lists), static_cast<size_t>(memory_.resident_blocks), device);
         for (NamedParameter& p : parameters(dit)) {
-            if (!p.name.starts_with("blocks.")) p.parameter->value = p.parameter->value.to(device);
+            if (!p.name.starts_with("blocks.")) move(*p.parameter, device);
         }
         dit.execution.before_block = [&](size_t i) { blocks->enter(i); };
         release_cached(kCpu);

@@ -16,10 +16,13 @@ namespace {
 
 constexpr int64_t kGiB = int64_t{1} << 30;
 
-MemoryPlan plan_of(const std::string& preset, const Shape& latents, int64_t budget) {
+MemoryPlan plan_of(const std::string& preset, const Shape& latents, int64_t budget, const Fp8Rule& fp8 = {}) {
     const Preset& p = find_preset(preset);
-    Placement placement{
-        .device = {DeviceType::cuda, 0}, .transformer = DType::BF16, .vae = DType::BF16, .text = {}};
+    Placement placement{.device = {DeviceType::cuda, 0},
+                        .transformer = DType::BF16,
+                        .vae = DType::BF16,
+                        .fp8 = fp8,
+                        .text = {}};
     return plan_memory({p.dit, p.text, p.vae, placement, latents}, budget);
 }
 
@@ -97,22 +100,51 @@ TEST(MemoryPlan, CutForwardPassesEqualWholeOnes) {
     }
 }
 
+// Weights of fp8 count as such, and the layers that are kept as bf16.
+TEST(MemoryPlan, EightBitWeightsLeaveRoomForMore) {
+    auto weights = [](const Fp8Rule& fp8) {
+        return phase(plan_of("sana-video-2b-480p", k480p, 80 * kGiB, fp8), Phase::denoise).weights;
+    };
+    Fp8Rule rule = dit_fp8_rule(), some = rule;
+    some.keep = {"blocks.0.*"};
+    // Nine tenths of the weights are factors of products and take half.
+    EXPECT_NEAR(static_cast<double>(weights(rule)) / static_cast<double>(weights({})), 0.55, 0.03);
+    EXPECT_GT(weights(some), weights(rule));
+    // A budget in which bf16 has to stream blocks.
+    int64_t tight = 4 * kGiB;
+    EXPECT_LT(phase(plan_of("sana-video-2b-480p", k480p, tight, rule), Phase::denoise).streamed,
+              phase(plan_of("sana-video-2b-480p", k480p, tight), Phase::denoise).streamed / 2);
+}
+
 TEST(MemoryPlan, StreamedBlocksGiveTheSameBits) {
-    Tensor whole = Fixture(5, test_device()).step();
-    for (size_t resident : {0, 3, 4, 9}) {
-        SCOPED_TRACE(resident);
-        Fixture f(5, kCpu);
-        std::vector<std::vector<NamedParameter>> lists;
-        for (DiTBlock& block : f.dit.blocks) lists.push_back(parameters(block));
-        int64_t bytes = BlockStream::bytes_of(lists[0], DType::F32);
-        BlockStream stream(std::move(lists), resident, f.device);
-        EXPECT_EQ(stream.streamed(), 5 - std::min<size_t>(resident, 5));
-        EXPECT_EQ(stream.block_bytes(), stream.streamed() > 0 ? bytes : 0);
-        for (NamedParameter& p : parameters(f.dit)) {
-            if (!p.name.starts_with("blocks.")) p.parameter->value = p.parameter->value.to(f.device);
+    // The second case with blocks of different sizes.
+    for (Fp8Rule rule : {Fp8Rule{}, Fp8Rule{dit_fp8_rule().layers, {"blocks.1.*", "blocks.4.ffn.*"}}}) {
+        auto make = [&](Device where) {
+            Fixture f(5, where);
+            for (const NamedParameter& p : parameters(f.dit)) quantise(p, rule);
+            return f;
+        };
+        Tensor whole = make(test_device()).step();
+        for (size_t resident : {0, 3, 4, 9}) {
+            SCOPED_TRACE(join(resident, " resident", rule.empty() ? "" : ", fp8"));
+            Fixture f = make(kCpu);
+            std::vector<std::vector<NamedParameter>> lists(5);
+            for (NamedParameter& p : parameters(f.dit)) {
+                if (p.name.starts_with("blocks.")) {
+                    lists[static_cast<size_t>(p.name[7] - '0')].push_back(p);
+                } else {
+                    move(*p.parameter, f.device);
+                }
+            }
+            int64_t bytes = 0;
+            for (size_t i = resident; i < 5; ++i)
+                bytes = std::max(bytes, BlockStream::bytes_of(lists[i], DType::F32, rule));
+            BlockStream stream(std::move(lists), resident, f.device);
+            EXPECT_EQ(stream.streamed(), 5 - std::min<size_t>(resident, 5));
+            EXPECT_EQ(stream.block_bytes(), bytes);
+            f.dit.execution.before_block = [&](size_t i) { stream.enter(i); };
+            for (int pass = 0; pass < 2; ++pass) EXPECT_EQ(max_abs_difference(f.step(), whole), 0.0) << pass;
         }
-        f.dit.execution.before_block = [&](size_t i) { stream.enter(i); };
-        for (int pass = 0; pass < 2; ++pass) EXPECT_EQ(max_abs_difference(f.step(), whole), 0.0) << pass;
     }
 }
 
