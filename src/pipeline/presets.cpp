@@ -79,6 +79,7 @@ std::string byte_tokenizer() {
     }
     for (char c = '!'; c <= '~'; ++c) vocabulary[std::string(1, c)] = next++;
     vocabulary["\u2581"] = next++;
+    nlohmann::ordered_json begin{{"SpecialToken", {{"id", "<bos>"}, {"type_id", 0}}}};
     nlohmann::ordered_json json{
         {"version", "1.0"},
         {"added_tokens", nlohmann::ordered_json::array()},
@@ -86,9 +87,12 @@ std::string byte_tokenizer() {
         {"pre_tokenizer", nullptr},
         {"post_processor",
          {{"type", "TemplateProcessing"},
-          {"single",
-           {{{"SpecialToken", {{"id", "<bos>"}, {"type_id", 0}}}},
-            {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}}}},
+          {"single", {begin, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+          {"pair",
+           {begin,
+            {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+            {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
+          {"special_tokens", {{"<bos>", {{"id", "<bos>"}, {"ids", {2}}, {"tokens", {"<bos>"}}}}}}}},
         {"model",
          {{"type", "BPE"},
           {"unk_token", "<unk>"},

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "models/gemma2/gemma2.h"
@@ -53,6 +54,8 @@ Gemma2Config Gemma2Config::from_json(const JsonConfig& json) {
 std::string Gemma2Config::to_json() const {
     std::vector<std::string> types;
     for (bool window : sliding) types.push_back(window ? "sliding_attention" : "full_attention");
+    // transformers takes a whole number alone, and every model has one.
+    bool whole = query_scalar == std::floor(query_scalar);
     nlohmann::ordered_json json{
         {"architectures", {"Gemma2Model"}},
         {"model_type", "gemma2"},
@@ -69,7 +72,8 @@ std::string Gemma2Config::to_json() const {
         {"rms_norm_eps", norm_eps},
         {"rope_parameters", {{"rope_theta", rope_theta}, {"rope_type", "default"}}},
         {"attention_bias", false},
-        {"query_pre_attn_scalar", query_scalar},
+        {"query_pre_attn_scalar", whole ? nlohmann::ordered_json(static_cast<int64_t>(query_scalar))
+                                        : nlohmann::ordered_json(query_scalar)},
         {"sliding_window", sliding_window},
         {"layer_types", types},
         {"attn_logit_softcapping",
