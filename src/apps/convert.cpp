@@ -6,6 +6,7 @@
 #include "io/pth.h"
 #include "io/safetensors.h"
 #include "io/text_file.h"
+#include "pipeline/lora.h"
 #include "pipeline/presets.h"
 
 namespace sana::apps {
@@ -14,6 +15,7 @@ namespace {
 
 struct ConvertOptions {
     std::string in, out, config, dtype;
+    std::vector<std::string> loras;
     int64_t head_dim = 112;
 };
 
@@ -33,9 +35,10 @@ void convert(const ConvertOptions& o, const Common& common) {
     check_input(from_official || file.tensors.count("patch_embedding.weight") != 0, o.in,
                 ": is no SANA-Video transformer");
     check_input(
-        from_official != to_official || !o.dtype.empty(), o.in, ": is in the ",
+        from_official != to_official || !o.dtype.empty() || !o.loras.empty(), o.in, ": is in the ",
         to_official ? "official" : "diffusers",
-        " layout already; give --dtype to change the dtype, or another kind of output (.pth or a folder)");
+        " layout already; give --dtype to change the dtype, --lora to add one, or another kind of output "
+        "(.pth or a folder)");
     std::optional<DType> dtype;
     if (!o.dtype.empty()) {
         dtype = parse_dtype(o.dtype);
@@ -45,6 +48,10 @@ void convert(const ConvertOptions& o, const Common& common) {
     DiTConfig config = config_for(o, file.tensors);
     DiT model(config);
     auto list = parameters(model);
+    for (const std::string& text : o.loras) {
+        for (const LoraChoice& lora : parse_loras(text))
+            console.note(text_of(lora, apply_lora(lora, list, config, file.tensors)));
+    }
     load(list, from_official ? dit_official_names() : dit_diffusers_names(config), file.tensors, dtype, o.in);
     if (to_official) {
         write_pth(o.out, save(list, dit_official_names()));
@@ -67,7 +74,8 @@ void add_convert(CLI::App& app, Common& common) {
     command->footer(
         "Examples:\n"
         "  sana convert SANA_Video_2B_480p.pth MODEL/transformer\n"
-        "  sana convert MODEL/transformer mine.pth --dtype bf16");
+        "  sana convert MODEL/transformer mine.pth --dtype bf16\n"
+        "  sana convert MODEL/transformer STYLED/transformer --lora style.safetensors:0.8");
     auto o = std::make_shared<ConvertOptions>();
     command->add_option("in", o->in, "Official .pth, .safetensors file or transformer folder")
         ->required()
@@ -86,6 +94,10 @@ void add_convert(CLI::App& app, Common& common) {
         ->type_name("N")
         ->check(CLI::Range(2, 4096));
     command->add_option("--dtype", o->dtype, "fp32, bf16 or fp16 (default: as stored)")->type_name("TYPE");
+    command
+        ->add_option("--lora", o->loras,
+                     "LoRA file to add to the weights for good, with its weight; may be given again")
+        ->type_name("FILE[:WEIGHT]");
     command->callback([=, &common] { convert(*o, common); });
 }
 

@@ -137,6 +137,13 @@ std::vector<LoraChoice> parse_loras(const std::string& text) {
     return out;
 }
 
+std::string text_of(const LoraChoice& lora, const LoraReport& report) {
+    std::string rest = report.unmatched.empty() ? ""
+                                                : join(", ", report.unmatched.size(),
+                                                       " of it unknown, first ", report.unmatched[0]);
+    return join(lora.path, ": added to ", report.matched, " layers with weight ", lora.weight, rest);
+}
+
 LoraReport apply_lora(const LoraChoice& lora, const std::vector<NamedParameter>& parameters,
                       const DiTConfig& config, TensorMap& weights) {
     Checkpoint file = read_checkpoint(lora.path);

@@ -21,6 +21,8 @@ struct LoraReport {
     int64_t matched = 0;                 // layers that got an addition
     std::vector<std::string> unmatched;  // names of layers in the file that the transformer does not have
 };
+// "style.safetensors: added to 32 layers with weight 0.8"
+std::string text_of(const LoraChoice& lora, const LoraReport& report);
 
 // Adds a file's layers to the tensors of a checkpoint (official or diffusers layout). Names of the file's layers:
 //   with a prefix transformer. , diffusion_model. , base_model.model. , lora_transformer_ , lora_unet_ , or none;

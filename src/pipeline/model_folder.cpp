@@ -175,11 +175,7 @@ DiT ModelFolder::load_transformer(DType dtype, Device device, const Fp8Rule& fp8
     DiT model(dit);
     for (const LoraChoice& lora : parse_loras(paths_.loras)) {
         LoraReport report = apply_lora(lora, parameters(model), dit, weights);
-        if (!note) continue;
-        std::string rest = report.unmatched.empty() ? ""
-                                                    : join(", ", report.unmatched.size(),
-                                                           " of it unknown, first ", report.unmatched[0]);
-        note(join(lora.path, ": added to ", report.matched, " layers with weight ", lora.weight, rest));
+        if (note) note(text_of(lora, report));
     }
     CheckpointNames names = looks_official(weights) ? dit_official_names() : dit_diffusers_names(dit);
     fill(parameters(model), names, weights, dtype, path, device,

@@ -24,6 +24,13 @@ protected:
     static std::string folder() { return (fs::path(::testing::TempDir()) / "sana_train_cli").string(); }
     static std::string model() { return folder() + "/tiny"; }
 
+    // The bytes of a .y4m file after the header, which holds the recipe.
+    static std::string pixels(const std::string& name) {
+        std::ifstream in(folder() + "/" + name, std::ios::binary);
+        std::string bytes{std::istreambuf_iterator<char>(in), {}};
+        return bytes.substr(bytes.find('\n') + 1);
+    }
+
     static Outcome run(const std::string& stage, const std::string& out, std::vector<std::string> more) {
         std::vector<std::string> a = {"--quiet",
                                       "train",
@@ -106,6 +113,17 @@ TEST_F(TrainCommand, TransformerAndItsLora) {
     ASSERT_EQ(with.code, 0) << with.err;
     EXPECT_NE(with.err.find("layers with weight 0.8"), std::string::npos) << with.err;
     EXPECT_EQ(make("none.y4m", {"--lora", folder() + "/none.safetensors"}).code, 2);
+
+    // Added to the weights for good, it makes the same video.
+    Outcome merged = sana_run(
+        {"convert", model() + "/transformer", folder() + "/merged/transformer", "--lora", file + ":0.8"});
+    ASSERT_EQ(merged.code, 0) << merged.err;
+    EXPECT_NE(merged.err.find("layers with weight 0.8"), std::string::npos) << merged.err;
+    ASSERT_EQ(make("merged.y4m", {"--transformer", folder() + "/merged/transformer"}).code, 0);
+    ASSERT_EQ(make("without.y4m", {"--lora", file + ":0"}).code, 0);
+    EXPECT_EQ(pixels("merged.y4m"), pixels("with.y4m"));
+    EXPECT_NE(pixels("without.y4m"), pixels("with.y4m"));
+    EXPECT_EQ(sana_run({"convert", model() + "/transformer", folder() + "/again"}).code, 2);
 }
 
 TEST_F(TrainCommand, BadInput) {
