@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "core/graph_cache.h"
 #include "core/random.h"
-#include "pipeline/graph_cache.h"
 
 namespace sana::apps {
 

@@ -5,12 +5,12 @@
 #include <cstring>
 #include <future>
 
+#include "core/graph_cache.h"
 #include "core/random.h"
 #include "core/scope.h"
 #include "ops/layout.h"
 #include "ops/pointwise.h"
 #include "pipeline/block_stream.h"
-#include "pipeline/graph_cache.h"
 #include "pipeline/work.h"
 #include "sampling/denoise.h"
 #include "sampling/step_cache.h"

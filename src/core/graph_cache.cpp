@@ -1,4 +1,4 @@
-#include "pipeline/graph_cache.h"
+#include "core/graph_cache.h"
 
 #include <algorithm>
 
@@ -13,20 +13,26 @@ int64_t GraphCache::recorded() const {
 }
 
 void GraphCache::record(const std::string& key, Entry& entry, const std::vector<Tensor>& inputs,
-                        const Function& f) {
+                        const Several& f) {
     try {
         MemoryPool::Use use(entry.pool);
         for (const Tensor& input : inputs) entry.inputs.push_back(input.clone());
-        entry.graph = std::make_unique<DeviceGraph>(device_, [&] { entry.output = f(entry.inputs); });
+        entry.graph = std::make_unique<DeviceGraph>(device_, [&] { entry.outputs = f(entry.inputs); });
     } catch (const Error& error) {
         entry.possible = false;
         entry.inputs.clear();
-        entry.output = {};
+        entry.outputs.clear();
         if (note_) note_(join(key, " is not recorded: ", error.what()));
     }
 }
 
 Tensor GraphCache::run(const std::string& key, const std::vector<Tensor>& inputs, const Function& f) {
+    return run_several(key, inputs,
+                       [&](const std::vector<Tensor>& x) { return std::vector<Tensor>{f(x)}; })[0];
+}
+
+std::vector<Tensor> GraphCache::run_several(const std::string& key, const std::vector<Tensor>& inputs,
+                                            const Several& f) {
     if (device_ == kCpu) return f(inputs);
     std::unique_ptr<Entry>& entry = entries_[key];
     if (entry == nullptr) {
@@ -43,7 +49,9 @@ Tensor GraphCache::run(const std::string& key, const std::vector<Tensor>& inputs
         copy(inputs[i], entry->inputs[i]);
     }
     entry->graph->launch();
-    return entry->output.clone();
+    std::vector<Tensor> out;
+    for (const Tensor& output : entry->outputs) out.push_back(output.clone());
+    return out;
 }
 
 }  // namespace sana

@@ -1,5 +1,5 @@
 // Recordings give what the work itself gives, and work that cannot be recorded is done all the same.
-#include "pipeline/graph_cache.h"
+#include "core/graph_cache.h"
 
 #include <gtest/gtest.h>
 
