@@ -110,11 +110,12 @@ namespace {
 
 void rms_norm_grad(Tape& tape, const Tensor& x, const Tensor& weight, const RmsNormOptions& options,
                    const Tensor& dy) {
-    Tensor dx = empty(x.shape(), x.dtype(), x.device()), rows = empty(x.shape(), x.dtype(), x.device());
+    Tensor dx = empty(x.shape(), x.dtype(), x.device()), dweight;
+    if (tape.needs(weight)) dweight = empty(weight.shape(), x.dtype(), x.device());
     launch_gradient("rms_norm", &GradientKernels::rms_norm, x.device(),
-                    RmsNormGradArgs{x, weight, options, dy, dx, rows});
+                    RmsNormGradArgs{x, weight, options, dy, dx, dweight});
     tape.accumulate(x, dx);
-    if (tape.needs(weight)) tape.accumulate(weight, row_sum(rows));
+    tape.accumulate(weight, dweight);
 }
 
 }  // namespace
@@ -238,7 +239,7 @@ void record_combine(const std::vector<Term>& terms, const Tensor& y) {
     if (!any) return;
     tape->push(y, [=](Tape& t, const Tensor& dy) {
         for (const auto& [factor, x] : terms) {
-            if (t.needs(x)) t.accumulate(x, combine({{factor, dy}}));
+            if (t.needs(x)) t.accumulate(x, factor == 1 ? dy : combine({{factor, dy}}));
         }
     });
 }

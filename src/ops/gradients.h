@@ -31,6 +31,11 @@ struct GroupScaleArgs {
     const Tensor &x, &scale;
     Tensor& y;
 };
+// x *= factor[0], a scalar [1] in fp32 (fp64 for fp64) that stays on the device.
+struct ScaleAllArgs {
+    const Tensor& factor;
+    Tensor& x;
+};
 // dx = activation'(x) * dy
 struct ActivateGradArgs {
     const Tensor &x, &dy;
@@ -43,12 +48,12 @@ struct LayerNormModulateGradArgs {
     float eps;
     Tensor &dx, &normal;
 };
-// dweight_rows: a row's contribution to the gradient of the weight.
+// dweight [C]: none when nobody wants it.
 struct RmsNormGradArgs {
     const Tensor &x, &weight;
     const RmsNormOptions& options;
     const Tensor& dy;
-    Tensor &dx, &dweight_rows;
+    Tensor &dx, &dweight;
 };
 // dq_normal, dk_normal: gradients of the normalised q and k before the ReLU.
 struct LinearAttentionGradArgs {
@@ -109,6 +114,7 @@ struct GradientKernels {
     void (*product)(const ProductArgs&) = nullptr;
     void (*group_sum)(const GroupSumArgs&) = nullptr;
     void (*group_scale)(const GroupScaleArgs&) = nullptr;
+    void (*scale_all)(const ScaleAllArgs&) = nullptr;
     void (*activate)(const ActivateGradArgs&) = nullptr;
     void (*layer_norm_modulate)(const LayerNormModulateGradArgs&) = nullptr;
     void (*rms_norm)(const RmsNormGradArgs&) = nullptr;

@@ -14,8 +14,9 @@ Tensor scalar_for(const Tensor& x) {
 // Carries the gradient of a scalar on to x, given the scalar's derivative dx.
 void carry_scalar(Tape& tape, const Tensor& x, const Tensor& dx, const Tensor& dy) {
     if (!tape.needs(x)) return;
-    double factor = item(dy);
-    tape.accumulate(x, factor == 1 ? dx : combine({{factor, dx}}));
+    Tensor flat = dx.reshape({1, dx.numel()});  // the record's own: it may be written
+    launch_gradient("scale_all", &GradientKernels::scale_all, x.device(), ScaleAllArgs{dy, flat});
+    tape.accumulate(x, dx);
 }
 
 }  // namespace

@@ -55,6 +55,14 @@ void Tape::accumulate(const Tensor& x, const Tensor& dx) {
         buffer.shared = true;
         return;
     }
+    if (buffer.shared && whole) {
+        Tensor sum = empty(x.shape(), x.dtype(), x.device()), before = buffer.gradient.reshape(x.shape()),
+               more = dx.contiguous();
+        launch("add", &Kernels::add, x.device(), BinaryArgs{before, more, sum});
+        buffer.gradient = sum.reshape({sum.numel()});
+        buffer.shared = false;
+        return;
+    }
     if (buffer.shared) {
         buffer.gradient = buffer.gradient.clone();
         buffer.shared = false;

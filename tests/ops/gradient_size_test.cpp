@@ -143,6 +143,12 @@ TEST(GradientSizes, Conv3d) {
     compare("in time alone", {{2, 5, 6, 37, 48}, {96, 3, 1, 1, 48}, {96}}, [](const Inputs& in) {
         return conv3d(in[0], in[1], in[2], {.pad_before = {2, 0, 0}});
     });
+    compare("high, few channels", {{2, 3, 70, 45, 32}, {32, 3, 3, 3, 32}, {32}}, [](const Inputs& in) {
+        return conv3d(in[0], in[1], in[2], {.pad_before = {2, 1, 1}, .pad_after = {0, 1, 1}});
+    });
+    compare("to the three colours", {{1, 3, 34, 40, 32}, {3, 3, 3, 3, 32}, {3}}, [](const Inputs& in) {
+        return conv3d(in[0], in[1], in[2], {.pad_before = {2, 1, 1}, .pad_after = {0, 1, 1}});
+    });
     compare("wide, without padding", {{1, 4, 6, 70, 96}, {48, 3, 3, 3, 96}, {48}},
             [](const Inputs& in) { return conv3d(in[0], in[1], in[2], {}); });
     compare("reflect and replicate", {{1, 3, 9, 11, 16}, {8, 3, 3, 3, 16}, {8}}, [](const Inputs& in) {

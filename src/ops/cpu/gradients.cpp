@@ -76,6 +76,18 @@ void group_scale(const GroupScaleArgs& args) {
     });
 }
 
+void scale_all(const ScaleAllArgs& args) {
+    dispatch_fp32_fp64("scale_all", args.x.dtype(), [&]<class T>() {
+        T factor = args.factor.data<T>()[0], *x = args.x.data<T>();
+        if (factor == 1) return;
+        constexpr int64_t kPart = 4096;
+        int64_t n = args.x.numel();
+        parallel_for((n + kPart - 1) / kPart, kPart, [&](int64_t part) {
+            for (int64_t i = part * kPart; i < std::min(n, (part + 1) * kPart); ++i) x[i] *= factor;
+        });
+    });
+}
+
 void activate_grad(const ActivateGradArgs& args) {
     dispatch_fp32_fp64("activate", args.x.dtype(), [&]<class T>() {
         int64_t cols = args.x.cols();
@@ -125,11 +137,12 @@ void rms_norm_grad(const RmsNormGradArgs& args) {
         for (int64_t c = 0; args.weight.defined() && c < cols; ++c) {
             factor[static_cast<size_t>(c)] = args.weight.data<T>()[c] + static_cast<T>(o.weight_offset);
         }
+        Tensor shares = empty(args.x.shape(), args.x.dtype());  // of every row in the gradient of the weight
         parallel_for(args.x.rows(), cols * 20, [&](int64_t r) {
             const T* x = row_of<T>(args.x, r);
             const T* dy = row_of<T>(args.dy, r);
             T* dx = args.dx.data<T>() + r * cols;
-            T* rows = args.dweight_rows.data<T>() + r * cols;
+            T* rows = shares.data<T>() + r * cols;
             T squares = 0, product = 0;
             for (int64_t c = 0; c < cols; ++c) squares += x[c] * x[c];
             bool floored = o.floor > 0 && std::sqrt(squares) <= static_cast<T>(o.floor);
@@ -146,6 +159,10 @@ void rms_norm_grad(const RmsNormGradArgs& args) {
             product = floored ? T(0) : product / static_cast<T>(cols);
             for (int64_t c = 0; c < cols; ++c) dx[c] = scale * (dx[c] - x[c] * scale * product);
         });
+        if (!args.dweight.defined()) return;
+        Tensor rows = shares.reshape({1, args.x.rows(), cols}), none,
+               sum = args.dweight.reshape({1, 1, cols});
+        group_sum({rows, none, sum});
     });
 }
 
@@ -223,6 +240,7 @@ const GradientKernels cpu_gradient_kernels{
     .product = cpu::product,
     .group_sum = cpu::group_sum,
     .group_scale = cpu::group_scale,
+    .scale_all = cpu::scale_all,
     .activate = cpu::activate_grad,
     .layer_norm_modulate = cpu::layer_norm_modulate_grad,
     .rms_norm = cpu::rms_norm_grad,

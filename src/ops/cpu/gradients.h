@@ -19,6 +19,7 @@ void dispatch_fp32_fp64(const char* op, DType dtype, F&& f) {
 
 void group_sum(const GroupSumArgs&);
 void group_scale(const GroupScaleArgs&);
+void scale_all(const ScaleAllArgs&);
 void activate_grad(const ActivateGradArgs&);
 void layer_norm_modulate_grad(const LayerNormModulateGradArgs&);
 void rms_norm_grad(const RmsNormGradArgs&);

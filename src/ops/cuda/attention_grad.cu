@@ -41,8 +41,8 @@ __global__ void tokens_kernel(const T* x, T* y, int64_t tokens, int64_t heads, i
 }
 
 struct Softmax {
-    const int32_t* mask;  // [B,L] or null
-    int64_t queries, keys, heads;
+    const int32_t* mask;                   // [B,L] or null
+    int64_t queries, keys, stride, heads;  // stride: between rows of weights and dscores
     float scale, cap;
     bool causal;
     int64_t window;
@@ -89,8 +89,8 @@ __global__ void softmax_kernel(const float* scores, const float* dweights, T* we
             p = expf(value - best) * inverse;
             d = p * (dw[j] - mean) * (1 - t * t) * s.scale;
         }
-        weights[row * s.keys + j] = from_float<T>(p);
-        dscores[row * s.keys + j] = from_float<T>(d);
+        weights[row * s.stride + j] = from_float<T>(p);
+        dscores[row * s.stride + j] = from_float<T>(d);
     }
 }
 
@@ -111,7 +111,7 @@ public:
         Tensor q = by_head(args_.q, queries_, 1), dy = by_head(args_.dy, queries_, 1);
         Tensor k = by_head(args_.k, keys_, share_), v = by_head(args_.v, keys_, share_);
         Tensor dq = rows(queries_, count_), dk = rows(keys_, count_), dv = rows(keys_, count_);
-        int64_t a_head = queries_ * keys_ * (8 + 2 * size_of(args_.q.dtype()));
+        int64_t a_head = queries_ * (keys_ + 7) * (8 + 2 * size_of(args_.q.dtype()));
         int64_t chunk = std::clamp<int64_t>(kChunkBytes / a_head, 1, count_);
         for (int64_t first = 0; first < count_; first += chunk) {
             int64_t n = std::min(chunk, count_ - first);
@@ -151,16 +151,16 @@ private:
         p.M = y.dim(1);
         p.N = y.dim(2);
         p.K = a_transposed ? a.dim(1) : a.dim(2);
-        p.x = {a.raw(), a.dim(2)};
-        p.w = {b.raw(), b.dim(2)};
-        p.y = {y.raw(), y.dim(2)};
+        p.x = {a.raw(), a.row_stride()};
+        p.w = {b.raw(), b.row_stride()};
+        p.y = {y.raw(), y.row_stride()};
         p.device = device_;
         p.x_transposed = a_transposed;
         p.w_transposed = !b_transposed;
         p.batch = y.dim(0);
-        p.x_batch = a.dim(1) * a.dim(2);
-        p.w_batch = b.dim(1) * b.dim(2);
-        p.y_batch = y.dim(1) * y.dim(2);
+        p.x_batch = a.dim(1) * a.row_stride();
+        p.w_batch = b.dim(1) * b.row_stride();
+        p.y_batch = y.dim(1) * y.row_stride();
         product(p);
     }
 
@@ -168,13 +168,17 @@ private:
                const Tensor& dk, const Tensor& dv, int64_t first) const {
         Shape square{q.dim(0), queries_, keys_};
         Tensor scores = empty(square, DType::F32, device_), dweights = empty(square, DType::F32, device_);
-        Tensor weights = empty(square, q.dtype(), device_), dscores = empty(square, q.dtype(), device_);
+        // Rows that start at whole vectors: with 300 keys the products below take twice as long otherwise.
+        Shape wide{q.dim(0), queries_, (keys_ + 7) / 8 * 8};
+        Tensor weights = empty(wide, q.dtype(), device_).cols_slice(0, keys_),
+               dscores = empty(wide, q.dtype(), device_).cols_slice(0, keys_);
         multiply(q, false, k, true, scores);
         multiply(dy, false, v, true, dweights);
         const AttentionOptions& o = args_.options;
         Softmax s{args_.mask.defined() ? pointer<int32_t>(args_.mask) : nullptr,
                   queries_,
                   keys_,
+                  wide[2],
                   heads_,
                   o.scale,
                   o.soft_cap,

@@ -117,6 +117,20 @@ Tensor padded_input(const Conv3dArgs& args) {
     return out;
 }
 
+template <class T>
+__global__ void pad_channels_kernel(const T* x, T* y, int64_t stride, int64_t channels, int64_t units,
+                                    int64_t count) {
+    int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count; i += step) {
+        int64_t row = i / units, first = (i - row * units) * 8;
+#pragma unroll
+        for (int v = 0; v < 8; ++v) {
+            bool there = first + v < channels;
+            y[i * 8 + v] = there ? x[row * stride + first + v] : from_float<T>(0);
+        }
+    }
+}
+
 bool unit_stride(const Conv3dArgs& args) { return args.options.stride == std::array<int64_t, 3>{1, 1, 1}; }
 
 std::array<int64_t, 4> grid_of(const Tensor& x) { return {x.dim(3), x.dim(2), x.dim(1), x.dim(0)}; }
@@ -226,8 +240,33 @@ void write_patches(const Conv3dArgs& args, Tensor& patches, int64_t first_row, i
     write_patches(args, geometry_of(args), patches, first_row, rows);
 }
 
+Tensor pad_channels(const Tensor& x) {
+    int64_t channels = x.cols(), units = (channels + 7) / 8;
+    if (channels % 8 == 0) return x;
+    Shape shape = x.shape();
+    shape[-1] = units * 8;
+    Tensor y = empty(shape, x.dtype(), x.device());
+    int64_t count = x.rows() * units;
+    if (count == 0) return y;
+    dispatch_cuda("conv3d", x.dtype(), [&]<class T>() {
+        pad_channels_kernel<T><<<grid_for(count, 256), 256, 0, stream_of(x.device())>>>(
+            pointer<T>(x), pointer<T>(y), x.row_stride(), channels, units, count);
+    });
+    check_launch("conv3d", x.device());
+    return y;
+}
+
 void conv3d(const Conv3dArgs& args) {
     const Conv3dOptions& o = args.options;
+    // The three colours, and results of which a gradient comes back: a few zeros are cheaper than patches.
+    bool pictures = args.x.dtype() == DType::BF16 && args.x.dim(4) % 8 != 0 && unit_stride(args) &&
+                    is_hopper(args.x.device());
+    if (pictures) {
+        Tensor x = pad_channels(args.x), weight = pad_channels(args.weight);
+        Conv3dOptions padded = o;
+        if (o.past.defined()) padded.past = pad_channels(o.past);
+        return conv3d({x, weight, args.bias, padded, args.y});
+    }
     int64_t rows = args.y.rows(), width = args.y.cols(), element = size_of(args.x.dtype());
     if (args.y.numel() == 0 || by_halo(args)) return;
     if (o.upsample) {

@@ -67,6 +67,21 @@ void conv3d_weight_grad(const Conv3dWeightGradArgs& args) {
             depth = args.dweight.numel() / std::max<int64_t>(1, width);
     int64_t element = size_of(args.x.dtype());
     if (args.dweight.numel() == 0 || conv3d_weight_by_mma(args)) return;
+    // Channels that do not fill vectors: with zeros as further ones, of which the gradient is left out.
+    int64_t out = args.dweight.dim(0), in = args.dweight.dim(4);
+    if (element == 2 && (out % 8 != 0 || in % 8 != 0)) {
+        Tensor x = pad_channels(args.x), dy = pad_channels(args.dy);
+        Conv3dOptions padded = args.options;
+        if (padded.past.defined()) padded.past = pad_channels(padded.past);
+        Shape shape = args.dweight.shape();
+        shape[0] = dy.cols();
+        shape[4] = x.cols();
+        Tensor wide = empty(shape, x.dtype(), x.device());
+        if (conv3d_weight_by_mma({x, dy, padded, wide})) {
+            copy(wide.outer_slice(0, out).cols_slice(0, in), args.dweight);
+            return;
+        }
+    }
     Tensor sums = zeros({width, depth}, DType::F32, args.x.device());
     int64_t chunk = std::clamp<int64_t>(kChunkBytes / (depth * element), 1, std::max<int64_t>(1, rows));
     Tensor patches = empty({chunk, depth}, args.x.dtype(), args.x.device()), none, y = args.dy;

@@ -33,6 +33,7 @@ void choose_box(const HaloConv& p, Grid& g) {
 // Columns of a tile: few empty ones, and rather many.
 int64_t tile_width(const HaloConv& p) {
     if (p.width <= 8) return 8;
+    if (p.width <= 32) return 32;
     if (p.channels % 64 != 0) return p.width <= 96 ? 96 : 192;
     if (p.width <= 64) return 64;
     if (p.width <= 96) return 96;
@@ -110,6 +111,8 @@ bool conv_halo(const HaloConv& p) {
     if (p.channels % 64 != 0) {
         if (tile == 8) {
             launch<8, 32, true>(p, g, e);
+        } else if (tile == 32) {
+            launch<32, 32, true>(p, g, e);
         } else if (tile == 96) {
             launch<96, 32, true>(p, g, e);
         } else {
@@ -118,6 +121,7 @@ bool conv_halo(const HaloConv& p) {
     } else {
         switch (tile) {
             case 8: launch<8, 64, false>(p, g, e); break;
+            case 32: launch<32, 64, false>(p, g, e); break;
             case 64: launch<64, 64, false>(p, g, e); break;
             case 96: launch<96, 64, false>(p, g, e); break;
             case 128: launch<128, 64, false>(p, g, e); break;

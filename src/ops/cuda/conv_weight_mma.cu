@@ -191,6 +191,10 @@ bool conv3d_weight_by_mma(const Conv3dWeightGradArgs& args) {
     if (size_of(x.dtype()) != 2 || !zeros || !fits || !stride_1 || (dw.dim(3) != 1 && dw.dim(3) != 3) ||
         dy.numel() == 0)
         return false;
+    if (dw.dim(2) == 3 && dw.dim(3) == 3) {
+        conv3d_weight_by_strips(args);
+        return true;
+    }
     auto number = [](int64_t n) { return static_cast<int>(n); };
     Lines g{dy.dim(0) * dy.dim(1) * dy.dim(2),
             0,

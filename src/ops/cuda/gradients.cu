@@ -10,6 +10,7 @@ const GradientKernels cuda_gradient_kernels{
     .product = cuda::matrix_product,
     .group_sum = cuda::group_sum,
     .group_scale = cuda::group_scale,
+    .scale_all = cuda::scale_all,
     .activate = cuda::activate_grad,
     .layer_norm_modulate = cuda::layer_norm_modulate_grad,
     .rms_norm = cuda::rms_norm_grad,
@@ -38,20 +39,21 @@ namespace sana::cuda {
 
 namespace {
 
-// Sums of columns: a thread keeps V neighbouring columns of every kRowLanes-th row of its part of a group.
-constexpr int kColumnLanes = 32, kRowLanes = 8;
+// Sums of columns: a thread keeps V neighbouring columns of every so many rows of its part of a group. Narrow rows take
+// fewer of a block's threads, so that more rows are read at once.
+constexpr int kSumThreads = 256;
 
 template <class T, int V, bool Product>
 __global__ void group_sum_kernel(Rows<T> a, Rows<T> b, float* partial, int64_t cols, int64_t per_group,
-                                 int64_t per_part) {
-    __shared__ float sums[kRowLanes][kColumnLanes * V];
-    int lane = static_cast<int>(threadIdx.x) % kColumnLanes,
-        row_lane = static_cast<int>(threadIdx.x) / kColumnLanes;
-    int64_t col = (static_cast<int64_t>(blockIdx.x) * kColumnLanes + lane) * V, group = blockIdx.z;
+                                 int64_t per_part, int column_lanes) {
+    __shared__ float sums[kSumThreads * V];
+    int row_lanes = kSumThreads / column_lanes, lane = static_cast<int>(threadIdx.x) % column_lanes,
+        row_lane = static_cast<int>(threadIdx.x) / column_lanes, wide = column_lanes * V;
+    int64_t col = static_cast<int64_t>(blockIdx.x) * wide + lane * V, group = blockIdx.z;
     int64_t first = blockIdx.y * per_part, last = min(first + per_part, per_group);
     float total[V] = {};
-    if (col < cols) {
-        for (int64_t i = first + row_lane; i < last; i += kRowLanes) {
+    if (col < cols && row_lane < row_lanes) {
+        for (int64_t i = first + row_lane; i < last; i += row_lanes) {
             int64_t row = group * per_group + i;
             float x[V], y[V];
             load<V>(a.data + row * a.stride + col, x);
@@ -60,30 +62,30 @@ __global__ void group_sum_kernel(Rows<T> a, Rows<T> b, float* partial, int64_t c
             for (int v = 0; v < V; ++v) total[v] += Product ? x[v] * y[v] : x[v];
         }
     }
+    if (row_lane < row_lanes) {
 #pragma unroll
-    for (int v = 0; v < V; ++v) sums[row_lane][lane * V + v] = total[v];
+        for (int v = 0; v < V; ++v) sums[row_lane * wide + lane * V + v] = total[v];
+    }
     __syncthreads();
-    for (int c = static_cast<int>(threadIdx.x); c < kColumnLanes * V; c += kColumnLanes * kRowLanes) {
-        int64_t at = static_cast<int64_t>(blockIdx.x) * kColumnLanes * V + c;
+    for (int c = static_cast<int>(threadIdx.x); c < wide; c += kSumThreads) {
+        int64_t at = static_cast<int64_t>(blockIdx.x) * wide + c;
         if (at >= cols) break;
         float sum = 0;
-#pragma unroll
-        for (int r = 0; r < kRowLanes; ++r) sum += sums[r][c];
+        for (int r = 0; r < row_lanes; ++r) sum += sums[r * wide + c];
         partial[(group * gridDim.y + blockIdx.y) * cols + at] = sum;
     }
 }
 
 template <class T, int V>
-void launch_group_sum(const GroupSumArgs& args, float* partial, int64_t per_part, dim3 grid) {
+void launch_group_sum(const GroupSumArgs& args, float* partial, int64_t per_part, int lanes, dim3 grid) {
     int64_t per_group = args.a.dim(1) / args.y.dim(1);
     cudaStream_t stream = stream_of(args.a.device());
-    int threads = kColumnLanes * kRowLanes;
     if (args.b.defined()) {
-        group_sum_kernel<T, V, true><<<grid, threads, 0, stream>>>(
-            rows_of<T>(args.a), rows_of<T>(args.b), partial, args.a.cols(), per_group, per_part);
+        group_sum_kernel<T, V, true><<<grid, kSumThreads, 0, stream>>>(
+            rows_of<T>(args.a), rows_of<T>(args.b), partial, args.a.cols(), per_group, per_part, lanes);
     } else {
-        group_sum_kernel<T, V, false><<<grid, threads, 0, stream>>>(rows_of<T>(args.a), {}, partial,
-                                                                    args.a.cols(), per_group, per_part);
+        group_sum_kernel<T, V, false><<<grid, kSumThreads, 0, stream>>>(
+            rows_of<T>(args.a), {}, partial, args.a.cols(), per_group, per_part, lanes);
     }
 }
 
@@ -122,18 +124,28 @@ void each_vector(const char* op, const Tensor& y, bool vectors, F f) {
     }
 }
 
+// 32 columns a block; every warp adds up each kPartLanes-th part, then the warps' sums are added up.
+constexpr int kPartLanes = 16;
+
 template <class T>
-struct SumParts {
-    const float* partial;
-    T* y;
-    int64_t parts, cols;
-    __device__ void operator()(int64_t i) const {
-        int64_t group = i / cols, col = i - group * cols;
-        float sum = 0;
-        for (int64_t p = 0; p < parts; ++p) sum += partial[(group * parts + p) * cols + col];
-        y[i] = from_float<T>(sum);
+__global__ void sum_parts_kernel(const float* partial, T* y, int64_t parts, int64_t cols) {
+    __shared__ float sums[kPartLanes][32];
+    int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
+    int64_t col = static_cast<int64_t>(blockIdx.x) * 32 + lane, group = blockIdx.y;
+    float sum = 0;
+    if (col < cols) {
+        const float* from = partial + group * parts * cols + col;
+#pragma unroll 4
+        for (int64_t p = warp; p < parts; p += kPartLanes) sum += from[p * cols];
     }
-};
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp > 0 || col >= cols) return;
+    sum = 0;
+#pragma unroll
+    for (int w = 0; w < kPartLanes; ++w) sum += sums[w][lane];
+    y[group * cols + col] = from_float<T>(sum);
+}
 
 template <class T>
 struct GroupScale {
@@ -148,6 +160,21 @@ struct GroupScale {
 #pragma unroll
         for (int v = 0; v < V; ++v) a[v] *= b[v];
         store<V>(y + row * cols + col, a);
+    }
+};
+
+template <class T>
+struct ScaleAll {
+    const float* factor;
+    T* x;
+    template <int V>
+    __device__ void at(int64_t, int64_t col) const {
+        float f = *factor, a[V];
+        if (f == 1) return;
+        load<V>(x + col, a);
+#pragma unroll
+        for (int v = 0; v < V; ++v) a[v] *= f;
+        store<V>(x + col, a);
     }
 };
 
@@ -235,10 +262,12 @@ struct SumTokens {
 }  // namespace
 
 void sum_parts(const Tensor& partial, int64_t parts, Tensor& y) {
+    dim3 grid(static_cast<unsigned>((y.cols() + 31) / 32), static_cast<unsigned>(y.rows()));
     dispatch_cuda("group_sum", y.dtype(), [&]<class T>() {
-        each("group_sum", y.device(), y.numel(),
-             SumParts<T>{pointer<float>(partial), pointer<T>(y), parts, y.cols()});
+        sum_parts_kernel<T><<<grid, dim3(32, kPartLanes), 0, stream_of(y.device())>>>(
+            pointer<float>(partial), pointer<T>(y), parts, y.cols());
     });
+    check_launch("group_sum", y.device());
 }
 
 void matrix_product(const ProductArgs& args) {
@@ -262,7 +291,8 @@ void group_sum(const GroupSumArgs& args) {
     check(groups <= 65535, "group_sum: ", groups, " groups are more than one launch can hold");
     dispatch_cuda("group_sum", args.a.dtype(), [&]<class T>() {
         bool vectors = vectors_fit(args.a) && (!args.b.defined() || vectors_fit(args.b));
-        int64_t wide = kColumnLanes * (vectors ? kLanes<T> : 1), column_blocks = (cols + wide - 1) / wide;
+        int64_t lane = vectors ? kLanes<T> : 1, lanes = std::min<int64_t>(32, (cols + lane - 1) / lane),
+                wide = lanes * lane, column_blocks = (cols + wide - 1) / wide;
         // Enough blocks for the device, but 64 rows or more a block.
         int64_t wanted = std::max<int64_t>(1, 132 * 4 / (column_blocks * groups));
         int64_t parts = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, per_group / 64));
@@ -271,9 +301,10 @@ void group_sum(const GroupSumArgs& args) {
         dim3 grid(static_cast<unsigned>(column_blocks), static_cast<unsigned>(parts),
                   static_cast<unsigned>(groups));
         if (vectors) {
-            launch_group_sum<T, kLanes<T>>(args, pointer<float>(partial), per_part, grid);
+            launch_group_sum<T, kLanes<T>>(args, pointer<float>(partial), per_part, static_cast<int>(lanes),
+                                           grid);
         } else {
-            launch_group_sum<T, 1>(args, pointer<float>(partial), per_part, grid);
+            launch_group_sum<T, 1>(args, pointer<float>(partial), per_part, static_cast<int>(lanes), grid);
         }
         check_launch("group_sum", args.a.device());
         sum_parts(partial, parts, args.y);
@@ -286,6 +317,13 @@ void group_scale(const GroupScaleArgs& args) {
         each_vector<T>("group_scale", args.y, vectors_fit(args.x) && vectors_fit(args.scale),
                        GroupScale<T>{rows_of<T>(args.x), rows_of<T>(args.scale), pointer<T>(args.y),
                                      args.y.cols(), tokens, groups, std::max<int64_t>(1, tokens / groups)});
+    });
+}
+
+void scale_all(const ScaleAllArgs& args) {
+    dispatch_cuda("scale_all", args.x.dtype(), [&]<class T>() {
+        each_vector<T>("scale_all", args.x, true,
+                       ScaleAll<T>{pointer<float>(args.factor), pointer<T>(args.x)});
     });
 }
 

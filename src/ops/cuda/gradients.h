@@ -8,6 +8,7 @@ namespace sana::cuda {
 void matrix_product(const ProductArgs&);
 void group_sum(const GroupSumArgs&);
 void group_scale(const GroupScaleArgs&);
+void scale_all(const ScaleAllArgs&);
 void activate_grad(const ActivateGradArgs&);
 void layer_norm_modulate_grad(const LayerNormModulateGradArgs&);
 void rms_norm_grad(const RmsNormGradArgs&);
@@ -31,5 +32,7 @@ void average_step(const AverageArgs&);
 
 // conv3d_weight with tensor cores (conv_weight_mma.cu); false, and nothing done, when it does not take the problem.
 bool conv3d_weight_by_mma(const Conv3dWeightGradArgs&);
+// The same for kernels of 3 x 3 in space, of what conv3d_weight_by_mma takes (conv_weight_strips.cu).
+void conv3d_weight_by_strips(const Conv3dWeightGradArgs&);
 
 }  // namespace sana::cuda

@@ -1,5 +1,7 @@
 // Derivatives of layer_norm_modulate and rms_norm: a row by a group of threads, its elements read from memory once and
-// from the cache after that, as the sums come one after the other.
+// from the cache after that, as the sums come one after the other. Groups go over many rows and keep what rms_norm's rows
+// add to the gradient of its weight in shared memory; the groups' sums are added up in order.
+#include "core/device_copy.h"
 #include "ops/cuda/device/derivative.cuh"
 #include "ops/cuda/gradients.h"
 
@@ -72,13 +74,15 @@ template <class T>
 struct RmsNormGrad {
     Rows<T> x, dy;
     const T* weight;  // null: 1
-    T *dx, *rows;
+    T* dx;
+    float* partial;  // [blocks, C], null: not wanted
     int64_t cols;
     float eps, floor, offset;
     Activation activation;
 
+    // sums [C]: of this group of threads; none for a row that does not count. Each thread comes back to the same elements.
     template <int Threads, int V>
-    __device__ void row(int64_t r) const {
+    __device__ void row(int64_t r, float* sums) const {
         const T *in = x.data + r * x.stride, *out = dy.data + r * dy.stride;
         int64_t start = (threadIdx.x % Threads) * V;
         float n = static_cast<float>(cols), squares = 0;
@@ -115,9 +119,8 @@ struct RmsNormGrad {
 #pragma unroll
             for (int v = 0; v < V; ++v) {
                 f[v] = scaling * (g[v] * f[v] - a[v] * dot);
-                a[v] *= g[v];
+                if (sums != nullptr) sums[c + v] += a[v] * g[v];
             }
-            store<V>(rows + r * cols + c, a);
             store<V>(dx + r * cols + c, f);
         }
     }
@@ -128,6 +131,29 @@ __global__ void rows_kernel(int64_t rows, F f) {
     // Threads beyond the last row do it again: they take part in the sums of their warp.
     int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / Threads) + threadIdx.x / Threads;
     f.template row<Threads, V>(row < rows ? row : rows - 1);
+}
+
+template <int Threads, int V, class F>
+__global__ void rms_rows_kernel(int64_t rows, F f) {
+    extern __shared__ float sums[];  // [groups, C]
+    int groups = static_cast<int>(blockDim.x) / Threads, group = static_cast<int>(threadIdx.x) / Threads;
+    for (int64_t c = threadIdx.x; c < groups * f.cols; c += blockDim.x) sums[c] = 0;
+    __syncthreads();
+    int64_t step = static_cast<int64_t>(gridDim.x) * groups;
+    // All groups of a block make as many turns as its first: they take part in sums over a warp or the block. Beyond the
+    // last row they do it again.
+    for (int64_t first = static_cast<int64_t>(blockIdx.x) * groups; first < rows; first += step) {
+        int64_t row = first + group;
+        bool counts = f.partial != nullptr && row < rows;
+        f.template row<Threads, V>(row < rows ? row : rows - 1, counts ? sums + group * f.cols : nullptr);
+    }
+    if (f.partial == nullptr) return;
+    __syncthreads();
+    for (int64_t c = threadIdx.x; c < f.cols; c += blockDim.x) {
+        float sum = 0;
+        for (int g = 0; g < groups; ++g) sum += sums[g * f.cols + c];
+        f.partial[blockIdx.x * f.cols + c] = sum;
+    }
 }
 
 template <int V, class F>
@@ -178,7 +204,53 @@ void layer_norm_modulate_grad(const LayerNormModulateGradArgs& args) {
     });
 }
 
+namespace {
+
+template <class T, int V>
+void rms_by_width(const RmsNormGradArgs& args, RmsNormGrad<T> f) {
+    int64_t rows = args.x.rows(), cols = args.x.cols(), vectors = (cols + V - 1) / V;
+    constexpr int64_t kShared = 48 << 10, kRowBytes = sizeof(float);
+    auto start = [&](auto threads) {
+        constexpr int kThreads = decltype(threads)::value;
+        int64_t groups = std::clamp<int64_t>(kShared / (cols * kRowBytes), 1, 256 / kThreads);
+        // Whole warps.
+        if (kThreads < 32) groups = std::max<int64_t>(1, groups * kThreads / 32) * 32 / kThreads;
+        int64_t blocks = std::min<int64_t>((rows + groups - 1) / groups, 132 * 8);
+        Tensor partial;
+        if (args.dweight.defined()) {
+            partial = empty({blocks, cols}, DType::F32, args.x.device());
+            f.partial = pointer<float>(partial);
+        }
+        rms_rows_kernel<kThreads, V>
+            <<<static_cast<unsigned>(blocks), static_cast<unsigned>(groups * kThreads),
+               static_cast<size_t>(groups * cols * kRowBytes), stream_of(args.x.device())>>>(rows, f);
+        check_launch("rms_norm", args.x.device());
+        if (!args.dweight.defined()) return;
+        Tensor sum = args.dweight.reshape({1, cols});
+        sum_parts(partial, blocks, sum);
+    };
+    check(cols * kRowBytes <= kShared, "rms_norm: rows of ", cols,
+          " elements are longer than the limit of the CUDA derivative, ", kShared / kRowBytes);
+    if (vectors <= 4) {
+        start(std::integral_constant<int, 4>());
+    } else if (vectors <= 8) {
+        start(std::integral_constant<int, 8>());
+    } else if (vectors <= 16) {
+        start(std::integral_constant<int, 16>());
+    } else if (vectors <= 128) {
+        start(std::integral_constant<int, 32>());
+    } else {
+        start(std::integral_constant<int, 256>());
+    }
+}
+
+}  // namespace
+
 void rms_norm_grad(const RmsNormGradArgs& args) {
+    if (args.x.numel() == 0) {
+        if (args.dweight.defined()) fill_zero(args.dweight);
+        return;
+    }
     const RmsNormOptions& o = args.options;
     dispatch_cuda("rms_norm", args.x.dtype(), [&]<class T>() {
         bool weighted = args.weight.defined();
@@ -186,13 +258,14 @@ void rms_norm_grad(const RmsNormGradArgs& args) {
                          rows_of<T>(args.dy),
                          weighted ? pointer<T>(args.weight) : nullptr,
                          pointer<T>(args.dx),
-                         pointer<T>(args.dweight_rows),
+                         nullptr,
                          args.x.cols(),
                          o.eps,
                          o.floor,
                          o.weight_offset,
                          o.activation};
-        by_rows<T>("rms_norm", args.x, vectors_fit(args.dy) && (!weighted || vectors_fit(args.weight)), f);
+        bool vectors = vectors_fit(args.x) && vectors_fit(args.dy) && (!weighted || vectors_fit(args.weight));
+        vectors ? rms_by_width<T, kLanes<T>>(args, f) : rms_by_width<T, 1>(args, f);
     });
 }
 
