@@ -145,6 +145,10 @@ void add_bench(CLI::App& app, Common& common) {
         ->check(CLI::Range(1, 100000));
     command->add_option("--batch", o->model.batch, "Of dit and train-step: 2 is a guidance pair (default 2)")
         ->check(CLI::Range(1, 64));
+    command
+        ->add_option("--lora-rank", o->model.lora_rank,
+                     "Of train-step: low-rank additions of this rank are trained, not the weights")
+        ->check(CLI::Range(1, 4096));
     command->add_option("--layers", o->model.layers, "Of dit and text (default: all)")
         ->check(CLI::Range(1, 64));
     command->add_option("--lengths", o->model.lengths, "Of text: tokens of each text (default 519 300)")

@@ -15,9 +15,10 @@ struct ModelBench {
     int64_t batch = 2;                           // of the transformer: a guidance pair
     int64_t layers = 0;                          // of the transformer or text encoder; 0: all
     std::vector<int64_t> lengths = {
-        519, 300};        // of the texts: a prompt behind its instruction, and a negative one
-    bool padded = false;  // the texts as one padded batch
-    bool graph = false;   // dit: recorded and launched as a whole
+        519, 300};          // of the texts: a prompt behind its instruction, and a negative one
+    bool padded = false;    // the texts as one padded batch
+    int64_t lora_rank = 0;  // train-step: of additions that are trained instead of the weights; 0: none
+    bool graph = false;     // dit: recorded and launched as a whole
 };
 
 // The preset with as many layers as asked for, the latents of the video, and its size in words.

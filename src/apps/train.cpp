@@ -62,20 +62,22 @@ bool has_weights(const std::string& folder) {
     return false;
 }
 
-// The weights of a part: those of its folder, or random ones where it has none and may be trained from nothing.
-void fill_part(Console& console, const std::vector<NamedParameter>& list, const std::string& folder,
+// The weights of a part: those of its folder, or random ones where it has none and may be trained from nothing. Whether
+// they are random.
+bool fill_part(Console& console, const std::vector<NamedParameter>& list, const std::string& folder,
                const std::function<CheckpointNames(const TensorMap&)>& names, bool may_be_new, uint64_t seed,
                DType dtype, Device device) {
     if (has_weights(folder)) {
         TensorMap weights = read_checkpoint(folder).tensors;
         load(list, names(weights), weights, dtype, folder, device);
-        return;
+        return false;
     }
     check_input(may_be_new, folder,
                 ": has no weights, and this stage does not train them; train this part first");
     draw(list, seed, dtype, device);
     console.note(join(folder, ": no weights; ", count(list), " parameters are drawn at random from seed ",
                       static_cast<int64_t>(seed)));
+    return true;
 }
 
 JsonConfig part_config(const std::string& folder) {
@@ -167,9 +169,10 @@ struct Run {
         const auto* wan = std::get_if<WanVaeConfig>(&config);
         check_input(wan != nullptr, folder, ": only autoencoders of the Wan type are trained");
         WanVae vae(*wan, VaeParts::both);
-        fill_part(
+        bool fresh = fill_part(
             console, parameters(vae), folder, [](const TensorMap&) { return wan_vae_names(VaeParts::both); },
             true, static_cast<uint64_t>(s.integer("seed")), DType::F32, device);
+        if (fresh) begin_narrow(vae);
         VaeObjective objective(vae, {.squared = s.number("squared"),
                                      .scales = s.number("scales"),
                                      .edges = s.number("edges"),
@@ -196,7 +199,7 @@ struct Run {
             [&](const TensorMap& w) {
                 return looks_official(w) ? dit_official_names() : dit_diffusers_names(dit.config());
             },
-            true, seed, DType::F32, device);
+            true, seed, s.integer("lora-rank") > 0 ? compute : DType::F32, device);
         dit.recompute = !s.flag("no-recompute");
         Gemma2 text(Gemma2Config::from_json(part_config(model + "/text_encoder")));
         fill_part(console, parameters(text), model + "/text_encoder", gemma2_names, train_text, seed + 1,

@@ -31,6 +31,8 @@ struct CausalCache {
     std::vector<Tensor> slots;  // up to two input frames each
     size_t next = 0;
     bool started = false;  // whether the first chunk has gone through
+    bool whole =
+        false;  // the clip goes through at once, first frame and all others together: nothing is remembered
 
     Tensor& slot() {
         if (next == slots.size()) slots.emplace_back();
@@ -60,7 +62,7 @@ inline Tensor causal_conv(const Conv3d& conv, const Tensor& x, CausalCache& cach
     int64_t history = conv.weight.shape[1] - 1, have = slot.defined() ? slot.dim(1) : 0;
     Tensor past = slot;
     Tensor y = conv.forward_padded(x, past, history - have, 0, residual);
-    remember(slot, x, history);
+    if (!cache.whole) remember(slot, x, history);
     return y;
 }
 

@@ -27,12 +27,17 @@ double flow_sigma(int64_t t, double shift) {
     return shift * s / (1 + (shift - 1) * s);
 }
 
+std::vector<bool> dropped_captions(const FlowOptions& o, const Draws& draws, int64_t batch) {
+    std::vector<bool> out;
+    for (double u : draws.uniform(static_cast<size_t>(batch), kDrop)) out.push_back(u < o.drop_caption);
+    return out;
+}
+
 FlowBatch draw_flow(const FlowOptions& o, const Draws& draws, int64_t batch, int64_t frames,
                     int64_t elements) {
     FlowBatch out;
     Tensor normal = draws.normal({batch}, kTimes);
-    std::vector<double> drop = draws.uniform(static_cast<size_t>(batch), kDrop),
-                        given = draws.uniform(static_cast<size_t>(batch), kGiven);
+    std::vector<double> given = draws.uniform(static_cast<size_t>(batch), kGiven);
     std::vector<float> times, weights;
     bool any = false;
     for (int64_t b = 0; b < batch; ++b) {
@@ -49,7 +54,6 @@ FlowBatch draw_flow(const FlowOptions& o, const Draws& draws, int64_t batch, int
             weights.push_back(
                 clean ? 0.0f : static_cast<float>(1.0 / static_cast<double>(batch * counted * elements)));
         }
-        out.dropped.push_back(drop[static_cast<size_t>(b)] < o.drop_caption);
     }
     out.times = from_vector(times, {batch, frames});
     if (!any) out.times = out.times.reshape({batch, frames}).cols_slice(0, 1).contiguous().reshape({batch});
@@ -60,12 +64,10 @@ FlowBatch draw_flow(const FlowOptions& o, const Draws& draws, int64_t batch, int
 Captions tokenize_captions(const Tokenizer& tokenizer, const std::vector<std::string>& captions,
                            int64_t most) {
     std::vector<std::vector<int32_t>> ids;
-    size_t longest = 1;
     for (const std::string& caption : captions) {
         ids.push_back(tokenize_prompt(tokenizer, "", clean_prompt(caption, false), most).ids);
-        longest = std::max(longest, ids.back().size());
     }
-    int64_t batch = static_cast<int64_t>(captions.size()), length = static_cast<int64_t>(longest);
+    int64_t batch = static_cast<int64_t>(captions.size()), length = most;
     Captions out{zeros({batch, length}, DType::I32), zeros({batch, length}, DType::I32)};
     for (int64_t b = 0; b < batch; ++b) {
         const auto& row = ids[static_cast<size_t>(b)];
@@ -100,41 +102,63 @@ std::vector<NamedParameter> FlowObjective::parameters() {
     return out;
 }
 
-Losses FlowObjective::losses(const Batch& batch, const Draws& draws) {
+const DiTPositions& FlowObjective::positions_of(const Shape& latents) {
+    auto [it, fresh] = positions_.try_emplace(join(latents));
+    if (fresh) it->second = dit_.positions(latents);
+    return it->second;
+}
+
+Tensor FlowObjective::frozen_states(const Tensor& ids, const Tensor& mask) const {
+    NoTape frozen;
+    return text_.forward(ids, mask);
+}
+
+std::vector<Tensor> FlowObjective::prepare(const Batch& batch, const Draws& draws) {
+    std::vector<bool> dropped = dropped_captions(options_, draws, static_cast<int64_t>(batch.samples.size()));
+    std::vector<std::string> captions;
+    for (size_t b = 0; b < batch.samples.size(); ++b)
+        captions.push_back(dropped[b] ? std::string() : batch.samples[b].caption);
+    Captions text = tokenize_captions(tokenizer_, captions, most_tokens_);
+    return {text.ids, text.mask};
+}
+
+std::vector<Tensor> FlowObjective::inputs(const Batch& batch, const std::vector<Tensor>& prepared,
+                                          const Draws& draws) {
     Tensor clean = latents_(batch, draws);
     int64_t samples = clean.dim(0), frames = clean.dim(1), patch = dit_.config().patch[0];
     check(patch == 1, "training needs a transformer whose patches are one latent frame long");
     int64_t positions = clean.dim(2) * clean.dim(3), channels = clean.dim(4);
     FlowBatch flow = draw_flow(options_, draws, samples, frames, positions * channels);
-
-    // x_t = (1 - sigma) x0 + sigma eps and eps - x0, in fp32; sigma a frame.
-    Shape rows{samples, frames * positions, channels};
-    Tensor noise = draws.normal(clean.shape(), kNoise, clean.device()),
-           sigma = empty({samples, frames, channels}, DType::F32);
+    Tensor sigma = empty({samples, frames, channels}, DType::F32);
     for (int64_t i = 0; i < sigma.numel(); ++i)
         sigma.data<float>()[i] = static_cast<float>(flow.sigma[static_cast<size_t>(i / channels)]);
-    sigma = sigma.to(clean.device());
+    Device device = clean.device();
+    positions_of(clean.shape());
+    Tensor ids = prepared[0].to(device), mask = prepared[1].to(device);
+    return {clean,
+            draws.normal(clean.shape(), kNoise, device),
+            sigma.to(device),
+            flow.times.to(device),
+            flow.weight.to(device),
+            mask,
+            train_text_ ? ids : frozen_states(ids, mask)};
+}
+
+Losses FlowObjective::losses_of(const std::vector<Tensor>& inputs) {
+    const Tensor &clean = inputs[0], &noise = inputs[1], &sigma = inputs[2], &times = inputs[3],
+                 &weight = inputs[4], &mask = inputs[5], &text = inputs[6];
+    // x_t = (1 - sigma) x0 + sigma eps and eps - x0, in fp32; sigma a frame.
+    Shape rows{clean.dim(0), clean.dim(1) * clean.dim(2) * clean.dim(3), clean.dim(4)};
     Tensor target = combine({{1, noise}, {-1, clean}});
     Tensor moved = group_scale(target.reshape(rows), sigma).reshape(clean.shape());
-    Tensor noisy = add(clean, moved).to(dit_.dtype());
-
-    std::vector<std::string> captions;
-    for (size_t b = 0; b < batch.samples.size(); ++b)
-        captions.push_back(flow.dropped[b] ? std::string() : batch.samples[b].caption);
-    Captions text = tokenize_captions(tokenizer_, captions, most_tokens_);
-    Tensor mask = text.mask.to(clean.device()), ids = text.ids.to(clean.device()), states;
-    if (train_text_) {
-        states = text_.forward(ids, mask);
-    } else {
-        NoTape frozen;
-        states = text_.forward(ids, mask);
-    }
+    Tensor noisy = add(clean, moved).to(dit_.dtype()),
+           states = train_text_ ? text_.forward(text, mask) : text;
     if (lora_ != nullptr) lora_->apply();
     check(states.dtype() == dit_.dtype(), "text states ", states, " for a transformer of ", dit_.dtype());
     TextContext context = dit_.prepare_text(states, mask);
-    Tensor velocity = dit_.forward(noisy, flow.times.to(clean.device()), context, {}, nullptr);
-    Tensor loss = difference_loss(velocity, target, LossKind::squared, flow.weight.to(clean.device()));
-    return {loss, {}};
+    context.positions = positions_of(clean.shape());
+    Tensor velocity = dit_.forward(noisy, times, context, {}, nullptr);
+    return {difference_loss(velocity, target, LossKind::squared, weight), {}};
 }
 
 void FlowObjective::write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) {

@@ -26,15 +26,16 @@ struct FlowBatch {
     std::vector<double> sigma;  // [B*T]: of every latent frame
     Tensor times;               // [B] or, when a first frame is given, [B,T]: floor(1000 sigma), fp32
     Tensor weight;              // [B*T]: share of a frame's elements in the loss
-    std::vector<bool> dropped;  // [B]: the caption
 };
+// Whether each sample goes without its caption.
+std::vector<bool> dropped_captions(const FlowOptions& options, const Draws& draws, int64_t batch);
 // elements: of one latent frame.
 FlowBatch draw_flow(const FlowOptions& options, const Draws& draws, int64_t batch, int64_t frames,
                     int64_t elements);
 
 // Captions as the text encoder and the transformer get them.
 struct Captions {
-    Tensor ids;   // [B,L] int32, padded on the right
+    Tensor ids;   // [B,L] int32, padded on the right to the longest allowed
     Tensor mask;  // [B,L] int32
 };
 Captions tokenize_captions(const Tokenizer& tokenizer, const std::vector<std::string>& captions,
@@ -53,10 +54,17 @@ public:
 
     std::string stage() const override { return "dit"; }
     std::vector<NamedParameter> parameters() override;
-    Losses losses(const Batch& batch, const Draws& draws) override;
+    // [ids, mask] of the captions.
+    std::vector<Tensor> prepare(const Batch& batch, const Draws& draws) override;
+    std::vector<Tensor> inputs(const Batch& batch, const std::vector<Tensor>& prepared,
+                               const Draws& draws) override;
+    Losses losses_of(const std::vector<Tensor>& inputs) override;
     void write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) override;
 
 private:
+    const DiTPositions& positions_of(const Shape& latents);
+    Tensor frozen_states(const Tensor& ids, const Tensor& mask) const;
+
     DiT& dit_;
     Gemma2& text_;
     const Tokenizer& tokenizer_;
@@ -65,6 +73,7 @@ private:
     bool train_text_;
     int64_t most_tokens_;
     LoraAdapter* lora_;
+    std::map<std::string, DiTPositions> positions_;  // by the shape of the latents
 };
 
 }  // namespace sana

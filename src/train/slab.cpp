@@ -59,8 +59,12 @@ Tensor Slab::view(const Tensor& slab, size_t i) const {
 
 int64_t Slab::count() const { return sana::count(parameters_); }
 
-void Slab::gather(Tape& tape, double weight) {
-    Tensor g = tape.gradient(compute_);
+void Slab::require(Tape& tape) const {
+    compute_.storage()->derived.reset();
+    tape.require(compute_);
+}
+
+void Slab::gather(const Tensor& g, double weight) {
     if (!gathered_ && weight == 1) {
         gradient_ = g;
     } else if (!gathered_) {
@@ -85,10 +89,13 @@ std::string Slab::not_finite() const {
     return {};
 }
 
-double Slab::step(int64_t step, const StepOptions& o) {
+double Slab::norm() const {
+    check(gathered_, "the norm of a gradient that was not gathered");
+    return std::sqrt(square_sum(gradient_));
+}
+
+void Slab::step(int64_t step, const StepOptions& o, double norm) {
     check(gathered_, "a step without a gradient");
-    double norm = std::sqrt(square_sum(gradient_));
-    if (!std::isfinite(norm)) return norm;
     double factor = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
     bool aliased = compute_.storage() == masters_.storage();
     // Gradients that were added up are fp32; a copy of the weights is then made afterwards.
@@ -110,7 +117,6 @@ double Slab::step(int64_t step, const StepOptions& o) {
     if (!aliased && !fused) copy(masters_, compute_);
     compute_.storage()->derived.reset();  // what a backend packed of the old weights
     forget();
-    return norm;
 }
 
 void Slab::set_compute(const Tensor& from) {

@@ -33,13 +33,16 @@ public:
     // (statistics) are left alone.
     Slab(const std::vector<NamedParameter>& parameters, const SlabOptions& options);
 
-    void require(Tape& tape) const { tape.require(compute_); }
-    // Adds what a tape gathered, times weight, to the gradient of this step. The tape must still be alive.
-    void gather(Tape& tape, double weight);
+    // Forgets what backends packed of the weights, too: what is recorded from here on packs them anew.
+    void require(Tape& tape) const;
+    // Of all weights, from a tape that is still alive.
+    Tensor gradient(Tape& tape) const { return tape.gradient(compute_); }
+    // Adds weight * gradient to the gradient of this step.
+    void gather(const Tensor& gradient, double weight);
 
-    // Ends a step: the norm of the gathered gradient; then, when it is finite, clips it and moves the weights. Returns the
-    // norm before clipping. step counts from 1.
-    double step(int64_t step, const StepOptions& options);
+    double norm() const;  // of what was gathered
+    // Ends a step: clips the gathered gradient, whose norm this is, and moves the weights. step counts from 1.
+    void step(int64_t step, const StepOptions& options, double norm);
     // The last parameter, in the model's order, whose gathered gradient is not finite; empty: none. What went wrong in a
     // backward pass spoils everything before it, so the last one is the nearest.
     std::string not_finite() const;

@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <filesystem>
 #include <numbers>
 
+#include "core/graph_cache.h"
 #include "core/scope.h"
 #include "io/text_file.h"
 #include "ops/loss.h"
@@ -33,6 +35,14 @@ private:
     Prefetch prefetch_;
 };
 
+// A batch as the host has made it ready.
+struct Ready {
+    Batch batch;
+    Draws draws;
+    std::vector<Tensor> prepared;
+    std::exception_ptr error;  // why there is none
+};
+
 class Run {
 public:
     Run(Objective& objective, const TrainData& data, const TrainOptions& options, const TrainHooks& hooks)
@@ -41,6 +51,8 @@ public:
           o_(options),
           hooks_(hooks),
           slab_(objective.parameters(), options.slab),
+          graphs_(options.slab.device, hooks.note),
+          one_(full({1}, 1, DType::F32, options.slab.device)),
           checkpoints_(options.folder + "/checkpoints", options.keep, options.small_checkpoints) {
         check_input(data.videos != nullptr, "there is no data to train on");
         check_input(o_.image_interval == 0 || data.pictures != nullptr, "image-interval is ",
@@ -59,18 +71,16 @@ public:
         start();
         Metrics metrics(o_.folder, at_.step);
         metrics_ = &metrics;
-        std::optional<Stream> videos, pictures;
         // Steps of pictures before this one decide where both streams stand.
         int64_t picture_steps =
             o_.image_interval > 0 && at_.step > 0 ? (at_.step - 1) / o_.image_interval : 0;
-        videos.emplace(*data_.videos, (at_.step - picture_steps) * o_.accumulation, data_, hooks_);
+        videos_.emplace(*data_.videos, (at_.step - picture_steps) * o_.accumulation, data_, hooks_);
         if (o_.image_interval > 0)
-            pictures.emplace(*data_.pictures, picture_steps * o_.accumulation, data_, hooks_);
+            pictures_.emplace(*data_.pictures, picture_steps * o_.accumulation, data_, hooks_);
         began_ = Clock::now();
         int64_t first = at_.step;
         while (at_.step < o_.steps) {
-            bool of_pictures = o_.image_interval > 0 && at_.step > 0 && at_.step % o_.image_interval == 0;
-            make_step(of_pictures ? *pictures : *videos);
+            make_step();
             if (at_.step % o_.hold_out_every == 0 || at_.step == o_.steps) hold_out();
             bool stop = hooks_.cancelled && hooks_.cancelled();
             bool out_of_time = o_.minutes > 0 && seconds_since(began_) > 60 * o_.minutes;
@@ -115,46 +125,85 @@ private:
         note(join("goes on from ", saved->folder));
     }
 
-    void make_step(Stream& stream) {
-        auto began = Clock::now();
-        std::map<std::string, double> parts;
-        double loss = 0;
-        for (int64_t i = 0; i < o_.accumulation; ++i) {
-            Batch batch = stream.next();
-            Draws draws{o_.seed, at_.position};
+    // The batch at this position; steps are counted from 0 here.
+    Ready make_ready(int64_t position) {
+        Ready out;
+        try {
+            int64_t step = position / o_.accumulation;
+            bool of_pictures = o_.image_interval > 0 && step > 0 && step % o_.image_interval == 0;
+            out.batch = (of_pictures ? *pictures_ : *videos_).next();
+            out.draws = {o_.seed, position};
+            out.prepared = objective_.prepare(out.batch, out.draws);
+        } catch (...) {
+            out.error = std::current_exception();
+        }
+        return out;
+    }
+
+    // Loss, gradient and parts of the loss; work that is recorded the second time and then repeated.
+    std::vector<Tensor> compute(const std::vector<Tensor>& inputs) {
+        std::string key;
+        for (const Tensor& x : inputs) key += join(x, " ");
+        return graphs_.run_several(key, inputs, [this](const std::vector<Tensor>& x) {
             Tape tape;
             slab_.require(tape);
-            Losses losses = objective_.losses(batch, draws);
-            double value = item(losses.total);
-            if (!std::isfinite(value)) stop_at_loss(batch, draws, value);
-            for (const auto& [name, part] : losses.parts)
-                parts[name] += item(part) / static_cast<double>(o_.accumulation);
-            loss += value / static_cast<double>(o_.accumulation);
-            tape.backward(losses.total, full({1}, 1, losses.total.dtype(), losses.total.device()));
-            slab_.gather(tape, 1 / static_cast<double>(o_.accumulation));
+            Losses losses = objective_.losses_of(x);
+            tape.backward(losses.total, one_);
+            std::vector<Tensor> out{losses.total, slab_.gradient(tape)};
+            part_names_.clear();
+            for (const auto& [name, part] : losses.parts) {
+                part_names_.push_back(name);
+                out.push_back(part);
+            }
+            return out;
+        });
+    }
+
+    void make_step() {
+        auto began = Clock::now();
+        int64_t step = at_.step + 1;
+        bool log = step % o_.log_every == 0 || step == o_.steps;
+        double share = 1 / static_cast<double>(o_.accumulation), loss = 0, norm = 0;
+        std::map<std::string, double> parts;
+        for (int64_t i = 0; i < o_.accumulation; ++i) {
+            Ready now = next_ ? std::move(*next_) : make_ready(at_.position);
+            next_.reset();
+            if (now.error) std::rethrow_exception(now.error);
+            std::vector<Tensor> inputs = objective_.inputs(now.batch, now.prepared, now.draws);
+            std::vector<Tensor> computed = compute(inputs);
+            slab_.gather(computed[1], share);
             at_.position += 1;
+            bool last = i + 1 == o_.accumulation;
+            // While the device computes.
+            if (!last || step < o_.steps) next_ = make_ready(at_.position);
+            if (last) norm = slab_.norm();
+            double value = item(computed[0]);
+            if (!std::isfinite(value)) stop_at_loss(now.batch, inputs, value);
+            loss += value * share;
+            for (size_t k = 0; log && k < part_names_.size(); ++k)
+                parts[part_names_[k]] += item(computed[k + 2]) * share;
         }
-        StepOptions step = o_.step;
-        step.rate = rate_at(o_, at_.step + 1);
-        double norm = slab_.step(at_.step + 1, step);
         if (!std::isfinite(norm)) {
-            throw Error(join("the gradient of step ", at_.step + 1, " is not finite, nearest to the loss in ",
+            throw Error(join("the gradient of step ", step, " is not finite, nearest to the loss in ",
                              slab_.not_finite(), "; ", last_good()));
         }
-        at_.step += 1;
+        StepOptions options = o_.step;
+        options.rate = rate_at(o_, step);
+        slab_.step(step, options, norm);
+        at_.step = step;
         result_.loss = loss;
         double seconds = seconds_since(began);
         pace_ = pace_ == 0 ? seconds : 0.9 * pace_ + 0.1 * seconds;
-        if (at_.step % o_.log_every == 0 || at_.step == o_.steps) {
+        if (log) {
             std::vector<std::pair<std::string, double>> values{
-                {"loss", loss}, {"norm", norm}, {"rate", step.rate}, {"seconds", seconds}};
+                {"loss", loss}, {"norm", norm}, {"rate", options.rate}, {"seconds", seconds}};
             values.insert(values.end(), parts.begin(), parts.end());
-            metrics_->add(at_.step, values);
+            metrics_->add(step, values);
         }
         if (hooks_.progress) {
-            double left = pace_ * static_cast<double>(o_.steps - at_.step);
+            double left = pace_ * static_cast<double>(o_.steps - step);
             if (o_.minutes > 0) left = std::min(left, std::max(0.0, 60 * o_.minutes - seconds_since(began_)));
-            hooks_.progress({at_.step, o_.steps, loss, norm, step.rate, pace_, left});
+            hooks_.progress({step, o_.steps, loss, norm, options.rate, pace_, left});
         }
     }
 
@@ -164,12 +213,13 @@ private:
     }
 
     // Computes the loss again, watching intermediate values.
-    [[noreturn]] void stop_at_loss(const Batch& batch, const Draws& draws, double value) const {
+    [[noreturn]] void stop_at_loss(const Batch& batch, const std::vector<Tensor>& inputs,
+                                   double value) const {
         std::string where = "the loss itself", samples;
         try {
             NoTape pause;
             Capture capture("*");
-            objective_.losses(batch, draws);
+            objective_.losses_of(inputs);
             for (const auto& [name, tensor] : capture.values) {
                 if (is_float(tensor.dtype()) && !std::isfinite(square_sum(tensor.contiguous()))) {
                     where = name;
@@ -188,16 +238,21 @@ private:
         if (data_.held_out == nullptr || o_.hold_out_batches == 0) return;
         NoTape pause;
         Slab::Averaged averaged(slab_);
-        double sum = 0;
+        std::map<std::string, double> sums;
         for (int64_t i = 0; i < o_.hold_out_batches; ++i) {
             Batch batch =
                 data_.pixels ? batch_with_pixels(*data_.held_out, i, hooks_.note) : data_.held_out->batch(i);
-            // The same noise every time, and other noise than in training.
-            sum += item(objective_.losses(batch, {~o_.seed, i}).total) /
-                   static_cast<double>(o_.hold_out_batches);
+            Draws draws{~o_.seed, i};  // the same noise every time, and other noise than in training
+            std::vector<Tensor> inputs = objective_.inputs(batch, objective_.prepare(batch, draws), draws);
+            for (const auto& [name, value] : objective_.judge(inputs))
+                sums[name] += value / static_cast<double>(o_.hold_out_batches);
         }
-        result_.held_out = sum;
-        metrics_->add(at_.step, {{"held_out", sum}});
+        result_.held_out = sums["held_out"];
+        std::vector<std::pair<std::string, double>> values(sums.begin(), sums.end());
+        metrics_->add(at_.step, values);
+        std::string text = join("step ", at_.step, ", held out: loss ", result_.held_out);
+        if (sums.count("held_out_psnr") != 0) text += join(", ", sums["held_out_psnr"], " dB");
+        note(text);
     }
 
     void save() {
@@ -220,6 +275,11 @@ private:
     const TrainOptions& o_;
     const TrainHooks& hooks_;
     Slab slab_;
+    GraphCache graphs_;
+    Tensor one_;  // what gradients start with
+    std::optional<Stream> videos_, pictures_;
+    std::optional<Ready> next_;
+    std::vector<std::string> part_names_;
     Checkpoints checkpoints_;
     std::map<std::string, std::string> identity_;
     RunPosition at_;

@@ -1,5 +1,6 @@
 #include "train/vae_objective.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/parallel.h"
@@ -24,22 +25,15 @@ Tensor differences(const Tensor& x, int axis) {
     return combine({{1, slice(x, axis, 1, n)}, {-1, slice(x, axis, 0, n)}});
 }
 
-// f on the first frame, then on the rest, of a clip.
-template <class F>
-Tensor first_and_rest(const Tensor& x, F f) {
-    Tensor first = f(slice(x, 1, 0, 1));
-    if (x.dim(1) == 1) return first;
-    return concat({first, f(slice(x, 1, 1, x.dim(1) - 1))}, 1);
-}
-
 }  // namespace
 
-Tensor video_tensor(const Batch& batch, DType dtype, Device device) {
+void write_videos(const Batch& batch, Tensor out) {
     int64_t count = static_cast<int64_t>(batch.videos.size());
     const Bucket& k = batch.bucket;
     Shape clip{k.frames, k.height, k.width, 3};
-    Tensor out = empty({count, k.frames, k.height, k.width, 3}, dtype);
-    dispatch_float(dtype, [&]<class T>() {
+    check(out.device() == kCpu && out.dense() && out.numel() == count * clip.numel(), "videos of ", clip,
+          " for ", out);
+    dispatch_float(out.dtype(), [&]<class T>() {
         T values[256];  // of every byte
         for (int i = 0; i < 256; ++i) values[i] = T(static_cast<float>(i) / 127.5f - 1);
         int64_t frame = k.height * k.width * 3;
@@ -54,14 +48,20 @@ Tensor video_tensor(const Batch& batch, DType dtype, Device device) {
             for (int64_t i = 0; i < frame; ++i) to[i] = values[from[i]];
         });
     });
+}
+
+Tensor video_tensor(const Batch& batch, DType dtype, Device device) {
+    const Bucket& k = batch.bucket;
+    Tensor out = empty({static_cast<int64_t>(batch.videos.size()), k.frames, k.height, k.width, 3}, dtype);
+    write_videos(batch, out);
     return out.to(device);
 }
 
 VaeMoments encode_recorded(const WanVae& vae, const Tensor& video) {
     Scope scope("vae");
     CausalCache cache;
-    Tensor moments = vae.quant_conv->forward(
-        first_and_rest(video, [&](const Tensor& x) { return vae.encoder->forward(x, cache); }));
+    cache.whole = true;
+    Tensor moments = vae.quant_conv->forward(vae.encoder->forward(video, cache));
     int64_t z = vae.config().latent_channels;
     // A dense copy that the tape sees.
     return {combine({{1, moments.cols_slice(0, z)}}), clamp(moments.cols_slice(z, z), -30, 20)};
@@ -70,9 +70,20 @@ VaeMoments encode_recorded(const WanVae& vae, const Tensor& video) {
 Tensor decode_recorded(const WanVae& vae, const Tensor& latents) {
     Scope scope("vae");
     CausalCache cache;
-    return first_and_rest(latents, [&](const Tensor& x) {
-        return vae.decoder->forward(vae.post_quant_conv->forward(x), cache);
-    });
+    cache.whole = true;
+    return vae.decoder->forward(vae.post_quant_conv->forward(latents), cache);
+}
+
+void begin_narrow(WanVae& vae) {
+    check(vae.quant_conv.has_value(), "an autoencoder without its encoder has no posterior");
+    auto set_second_half = [](Tensor& parameter, double value) {  // mean and log variance, in this order
+        Tensor host = parameter.to(kCpu).clone();
+        float* p = host.data<float>();
+        std::fill(p + host.numel() / 2, p + host.numel(), static_cast<float>(value));
+        copy(host, parameter);
+    };
+    set_second_half(vae.quant_conv->weight.value, 0);
+    set_second_half(vae.quant_conv->bias.value, -6);
 }
 
 std::vector<NamedParameter> VaeObjective::parameters() {
@@ -81,13 +92,30 @@ std::vector<NamedParameter> VaeObjective::parameters() {
     return out;
 }
 
-Losses VaeObjective::losses(const Batch& batch, const Draws& draws) {
-    Tensor video = video_tensor(batch, vae_.dtype(), vae_.device());
-    check_input(vae_.encoder && vae_.decoder && valid_frames(video.dim(1), vae_.config().temporal_factor()),
-                "a clip of ", video.dim(1), " frames cannot be encoded; 1 + ",
-                vae_.config().temporal_factor(), "k frames are expected");
+std::vector<Tensor> VaeObjective::prepare(const Batch& batch, const Draws&) {
+    const Bucket& k = batch.bucket;
+    check_input(vae_.encoder && vae_.decoder && valid_frames(k.frames, vae_.config().temporal_factor()),
+                "a clip of ", k.frames, " frames cannot be encoded; 1 + ", vae_.config().temporal_factor(),
+                "k frames are expected");
+    Tensor video = staging_.take({static_cast<int64_t>(batch.videos.size()), k.frames, k.height, k.width, 3},
+                                 vae_.dtype(), vae_.device());
+    write_videos(batch, video);
+    return {video};
+}
+
+std::vector<Tensor> VaeObjective::inputs(const Batch&, const std::vector<Tensor>& prepared,
+                                         const Draws& draws) {
+    Tensor video = prepared[0].to(vae_.device());
+    const WanVaeConfig& c = vae_.config();
+    int64_t s = c.spatial_factor();
+    Shape latents{video.dim(0), 1 + (video.dim(1) - 1) / c.temporal_factor(), video.dim(2) / s,
+                  video.dim(3) / s, c.latent_channels};
+    return {video, draws.normal(latents, kPosterior, video.device()).to(video.dtype())};
+}
+
+Losses VaeObjective::losses_of(const std::vector<Tensor>& inputs) {
+    const Tensor &video = inputs[0], &noise = inputs[1];
     VaeMoments moments = encode_recorded(vae_, video);
-    Tensor noise = draws.normal(moments.mean.shape(), kPosterior, video.device()).to(video.dtype());
     Tensor y = decode_recorded(vae_, gaussian_sample(moments.mean, moments.logvar, noise));
 
     Losses out;
@@ -123,6 +151,19 @@ Losses VaeObjective::losses(const Batch& batch, const Draws& draws) {
     Tensor kl = kl_loss(moments.mean, moments.logvar, 1 / static_cast<double>(moments.mean.numel()));
     double elements = static_cast<double>(moments.mean.numel()) / static_cast<double>(video.numel());
     include("kl", options_.kl * elements, kl);
+    return out;
+}
+
+std::map<std::string, double> VaeObjective::judge(const std::vector<Tensor>& inputs) {
+    std::map<std::string, double> out = Objective::judge(inputs);
+    const Tensor& video = inputs[0];
+    Tensor y = clamp(decode_recorded(vae_, encode_recorded(vae_, video).mean), -1, 1);
+    double sum = 0;
+    for (int64_t b = 0; b < y.dim(0); ++b) {
+        double error = item(difference_loss(y.outer_slice(b, 1), video.outer_slice(b, 1), LossKind::squared));
+        sum += 10 * std::log10(4 / std::max(error, 1e-12));
+    }
+    out["held_out_psnr"] = sum / static_cast<double>(y.dim(0));
     return out;
 }
 

@@ -14,13 +14,18 @@ struct VaeOptions {
     double kl = 1e-6;  // of the divergence a latent element, summed over a sample's latents over its pixels
 };
 
-// [B,T,H,W,3] in -1..1 from a batch's videos (uint8), on a device.
+// [B,T,H,W,3] in -1..1 from a batch's videos (uint8): into a tensor of the host's memory, or as a new one on a device.
+void write_videos(const Batch& batch, Tensor out);
 Tensor video_tensor(const Batch& batch, DType dtype, Device device);
 
-// A whole clip through one half, recorded by the tape of the thread: the first frame alone, then all others at once, which
-// is what encode() and decode() give in chunks. Not clamped, so that gradients pass everywhere.
+// A whole clip through one half at once, recorded by the tape of the thread: what encode() and decode() give in chunks. Not
+// clamped, so that gradients pass everywhere.
 VaeMoments encode_recorded(const WanVae& vae, const Tensor& video);
 Tensor decode_recorded(const WanVae& vae, const Tensor& latents);
+
+// Of weights that were just drawn (fp32): a narrow posterior, deviation e^-3 everywhere. With that of random weights, near 1,
+// a decoder first learns to ignore its input.
+void begin_narrow(WanVae& vae);
 
 class VaeObjective : public Objective {
 public:
@@ -28,7 +33,14 @@ public:
 
     std::string stage() const override { return "vae"; }
     std::vector<NamedParameter> parameters() override;
-    Losses losses(const Batch& batch, const Draws& draws) override;
+    std::vector<Tensor> prepare(const Batch& batch, const Draws& draws) override;  // the video
+    // [video, noise of the posterior]
+    std::vector<Tensor> inputs(const Batch& batch, const std::vector<Tensor>& prepared,
+                               const Draws& draws) override;
+    Losses losses_of(const std::vector<Tensor>& inputs) override;
+    // Beside the loss "held_out_psnr" in dB, the mean over clips: 10 log10(4 / mean squared error) of the posterior's mean,
+    // decoded and clamped to -1..1.
+    std::map<std::string, double> judge(const std::vector<Tensor>& inputs) override;
     void write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) override;
 
     // Mean and deviation of every latent channel over some batches, as config.json keeps them; measured with the weights
@@ -38,6 +50,7 @@ public:
 private:
     WanVae& vae_;
     VaeOptions options_;
+    Staging staging_;
     std::vector<double> mean_, deviation_;
 };
 

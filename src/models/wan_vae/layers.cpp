@@ -68,6 +68,11 @@ WanDownsample::WanDownsample(int64_t channels, bool with_time)
 Tensor WanDownsample::forward(const Tensor& x, CausalCache& cache) const {
     Tensor h = spatial.forward(x);
     if (!temporal) return h;
+    if (cache.whole) {
+        Tensor first = slice(h, 1, 0, 1);
+        int64_t later = h.dim(1) - 1;
+        return later == 0 ? first : concat({first, temporal->forward(slice(h, 1, 1, later), first)}, 1);
+    }
     Tensor& slot = cache.slot();
     Tensor past = slot;
     remember(slot, h, 1);
@@ -80,14 +85,20 @@ WanUpsample::WanUpsample(int64_t channels, bool with_time)
     if (with_time) temporal = Conv3d(channels, 2 * channels, {3, 1, 1}, {});
 }
 
+Tensor WanUpsample::twice_the_frames(const Tensor& x, CausalCache& cache) const {
+    Tensor h = causal_conv(*temporal, x, cache);
+    // The channel halves are consecutive frames.
+    return permute(h.reshape({x.dim(0), x.dim(1), x.dim(2), x.dim(3), 2, x.cols()}), {0, 1, 4, 2, 3, 5})
+        .reshape({x.dim(0), 2 * x.dim(1), x.dim(2), x.dim(3), x.cols()});
+}
+
 Tensor WanUpsample::forward(const Tensor& x, CausalCache& cache) const {
     Tensor h = x;
     // The first frame passes as it is and leaves no history: the convolution starts afresh at the second one.
-    if (temporal && cache.started) {
-        h = causal_conv(*temporal, x, cache);
-        // The channel halves are consecutive frames.
-        h = permute(h.reshape({x.dim(0), x.dim(1), x.dim(2), x.dim(3), 2, x.cols()}), {0, 1, 4, 2, 3, 5})
-                .reshape({x.dim(0), 2 * x.dim(1), x.dim(2), x.dim(3), x.cols()});
+    if (temporal && cache.whole && x.dim(1) > 1) {
+        h = concat({slice(x, 1, 0, 1), twice_the_frames(slice(x, 1, 1, x.dim(1) - 1), cache)}, 1);
+    } else if (temporal && cache.started) {
+        h = twice_the_frames(x, cache);
     } else if (temporal) {
         cache.slot();
     }

@@ -87,6 +87,9 @@ struct WanUpsample {
         v("resample.1", spatial);
         v("time_conv", temporal);
     }
+
+private:
+    Tensor twice_the_frames(const Tensor& x, CausalCache& cache) const;
 };
 
 // A 3x3x3 convolution, zero padding in space; time is padded by its caller.
