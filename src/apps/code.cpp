@@ -1,6 +1,7 @@
 // sana encode, sana decode: between video files and latents files.
 #include <memory>
 
+#include "apps/embedded_model.h"
 #include "apps/frame_queue.h"
 #include "apps/run_generation.h"
 #include "core/parallel.h"
@@ -30,7 +31,7 @@ void encode(const std::string& in, const Settings& settings, const Common& commo
     if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
     Console console(common);
     Placement placement = settings.placement();
-    ModelFolder model(settings.model_paths());
+    ModelFolder model(paths_of_model(settings));
     Tensor frames = read_frames(in, settings.integer("frames"));
     const SizeRules& rules = model.size_rules;
     auto round_down = [&](int64_t n) {
@@ -77,7 +78,7 @@ void decode(const std::string& in, const Settings& settings, const Common& commo
     check_input(it != file.tensors.end() && it->second.rank() == 5 && is_float(it->second.dtype()), in,
                 ": has no tensor 'latents' [1,Z,t,h,w]; sana generate --keep-latents and sana encode write "
                 "such files");
-    ModelFolder model(settings.model_paths());
+    ModelFolder model(paths_of_model(settings));
     VaeShape shape = shape_of(model.vae);
     const Tensor& stored = it->second;
     check_input(stored.dim(0) == 1 && stored.dim(1) == shape.latent_channels && stored.numel() > 0, in,

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "apps/config_file.h"
+#include "apps/embedded_model.h"
 #include "apps/recipe.h"
 #include "apps/run_generation.h"
 #include "io/text_file.h"
@@ -15,6 +16,7 @@ void add_generate(CLI::App& app, Common& common) {
         app.add_subcommand("generate", "Make a video from a prompt, and from a picture if one is given");
     command->footer(
         "Examples:\n"
+        "  sana generate --prompt \"a small red circle moves left over a blue background\"\n"
         "  sana generate --model MODEL --prompt \"a red kite over the bay\" --out kite.mp4\n"
         "  sana generate --model MODEL --prompt \"she turns and smiles\" --image face.jpg --sampler euler "
         "--out smile.mp4\n"
@@ -35,6 +37,9 @@ void add_generate(CLI::App& app, Common& common) {
         }
         if (!config->empty()) merge_config_file(*settings, *config);
         if (*dump) {
+            // A model that is not there yet does not keep its configuration from being written.
+            if (settings->given("model") ? is_folder(settings->text("model")) : !embedded_model().empty())
+                take_defaults(*settings, ModelFolder(paths_of_model(*settings)));
             std::fputs(settings->to_toml().c_str(), stdout);
             return;
         }
@@ -68,7 +73,7 @@ void add_reproduce(CLI::App& app, Common& common) {
         if (recipe.version != version_text())
             console.note(join("made by version ", recipe.version, ", this is ", version_text(),
                               ": small differences are possible"));
-        for (const auto& [part, now] : ModelFolder(settings->model_paths()).fingerprints()) {
+        for (const auto& [part, now] : ModelFolder(paths_of_model(*settings)).fingerprints()) {
             for (const auto& [name, then] : recipe.fingerprints) {
                 if (name == part && then != now)
                     console.note(join("the ", part, " differs from the one that made this video"));

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "apps/embedded_model.h"
 #include "apps/frame_queue.h"
 #include "apps/recipe.h"
 #include "core/parallel.h"
@@ -38,14 +39,16 @@ void write_latents(const std::string& path, const Tensor& latents, const std::st
                        {"fps", join(fps)}});
 }
 
-void run_generation(const Settings& settings, const Common& common) {
+void run_generation(Settings settings, const Common& common) {
     auto start = std::chrono::steady_clock::now();
     if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
     Console console(common);
     Hooks hooks = console.hooks();
     Placement placement = settings.placement();
-    ModelFolder model(settings.model_paths());
+    ModelFolder model(paths_of_model(settings));
     model.note = hooks.note;
+    take_defaults(settings, model);
+    if (std::string text = advice(model, settings.text("prompt")); !text.empty()) console.note(text);
     VideoPipeline pipeline(model, placement);
     Request request = settings.request();
     if (settings.given("image")) request.image = read_image(settings.text("image"));
@@ -91,7 +94,7 @@ void run_generation(const Settings& settings, const Common& common) {
     } catch (const std::exception&) {
         if (latents_kept)
             console.note(join("the finished latents are kept: sana decode '", latents_path, "' --model '",
-                              settings.text("model"), "' --out '", out, "'"));
+                              model.paths().folder, "' --out '", out, "'"));
         throw;
     }
     if (!settings.flag("keep-latents")) unlink(latents_path.c_str());

@@ -84,6 +84,7 @@ ModelFolder::ModelFolder(const ModelPaths& paths) : paths_(paths) {
         read_config((own_folder ? paths_.transformer : part("transformer")) + "/config.json", "transformer"));
     text = Gemma2Config::from_json(read_config(part("text_encoder/config.json"), "text encoder"));
     vae = vae_config_from_json(read_config(part("vae/config.json"), "autoencoder"));
+    read_index();
     read_scheduler();
     read_prompt_template();
     check_parts();
@@ -116,6 +117,18 @@ void ModelFolder::check_parts() const {
                 ", the text encoder makes ", text.hidden, "; the parts do not belong together");
     check_input(dit.patch[0] == 1, paths_.folder, ": a patch of ", dit.patch[0],
                 " latent frames is not supported");
+}
+
+void ModelFolder::read_index() {
+    std::string path = part("model_index.json");
+    if (!file_exists(path)) return;
+    JsonConfig own = read_config(path, "model").object("_sana");
+    trained_on = own.text("trained_on", "");
+    JsonConfig values = own.object("defaults");
+    for (const char* name : {"width", "height", "frames", "steps"})
+        if (values.has(name)) defaults[name] = join(values.integer(name, 0, 1, 1 << 20));
+    for (const char* name : {"fps", "guidance"})
+        if (values.has(name)) defaults[name] = join(values.number(name, 0, 0, 1000));
 }
 
 void ModelFolder::read_scheduler() {

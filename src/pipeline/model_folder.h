@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -49,6 +50,10 @@ public:
     double flow_shift = 8;
     PromptTemplate prompt_template;
     SizeRules size_rules;
+    // What model_index.json says in "_sana": values for parameters of a generation that are not given, and what the model
+    // was trained on ("drawn world": the clips of sana data draw).
+    std::map<std::string, std::string> defaults;
+    std::string trained_on;
     std::function<void(const std::string&)> note = {};  // told how much of a LoRA file belongs to the model
 
     // Weights go to the device one by one; the host keeps no copy.
@@ -64,6 +69,7 @@ public:
     std::vector<std::pair<std::string, std::string>> fingerprints() const;
 
 private:
+    void read_index();
     void read_scheduler();
     void read_prompt_template();
     void check_parts() const;

@@ -38,7 +38,9 @@ std::vector<ParameterInfo> make_table() {
         return p;
     };
 
-    add("model", "model", Type::file, "", "Model folder in the diffusers layout (docs/models.md).");
+    add("model", "model", Type::file, "",
+        "Model folder in the diffusers layout (docs/models.md); empty: the embedded model. Defaults that a "
+        "folder brings take the place of those below.");
     model_decides(add("model", "transformer", Type::file, "",
                       "Transformer weights from elsewhere: an official .pth or a .safetensors file; the "
                       "folder's config describes it."));

@@ -214,7 +214,6 @@ TEST(Cli, BadInputIsRefusedWithOneClearMessage) {
     expect_refused({}, {"subcommand"});
     expect_refused({"generat"}, {"subcommand"});
     expect_refused({"generate", "--nonsense", "3"}, {"--nonsense"});
-    expect_refused({"generate", "--prompt", "x"}, {"--model"});
     expect_refused({"generate", "--model", scratch() + "/nowhere", "--prompt", "x"},
                    {"nowhere", "no such folder"});
     expect_refused({"generate", "--model", scratch(), "--prompt", "x"}, {"transformer/config.json"});
