@@ -1,16 +1,18 @@
 // sana eval world: how much of what a prompt asks for a model shows, measured from pixels.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/console.h"
+#include "apps/embedded_model.h"
 #include "core/parallel.h"
 #include "io/image.h"
 #include "io/text_file.h"
 #include "ops/layout.h"
-#include "pipeline/video_pipeline.h"
+#include "pipeline/batch_pipeline.h"
 #include "train/world/judge.h"
 
 namespace sana::apps {
@@ -19,7 +21,7 @@ namespace {
 
 struct EvalOptions {
     std::string out, sheet;
-    int64_t prompts = 500, first = 0;
+    int64_t prompts = 500, first = 0, batch = 32;
     double image_share = 0.2;
     bool drawn = false;
 };
@@ -30,14 +32,22 @@ struct Result {
     double psnr = 0;  // of the first frame, when it was given
 };
 
+std::string percent(double share) { return join(static_cast<double>(std::lround(share * 1000)) / 10, " %"); }
+
 // Clips in two columns, four frames each, framed green where everything asked for is right and red elsewhere.
 class ContactSheet {
 public:
-    void add(const Tensor& frames, bool right) {
-        if (clips_.size() < kMost) clips_.push_back({frames, right});
+    explicit ContactSheet(int64_t count) : clips_(static_cast<size_t>(count)) {}
+    void put(int64_t place, const Tensor& frames, bool right, const std::string& prompt) {
+        if (place < static_cast<int64_t>(clips_.size()))
+            clips_[static_cast<size_t>(place)] = {frames, right, prompt};
     }
+    // The prompts stand beside it as .txt.
     void write(const std::string& path) const {
-        if (clips_.empty()) return;
+        std::string texts;
+        for (size_t i = 0; i < clips_.size(); ++i)
+            texts += join(i + 1, clips_[i].right ? " right  " : " wrong  ", clips_[i].prompt, '\n');
+        write_text_file(path + ".txt", texts);
         int64_t height = clips_[0].frames.dim(1), width = clips_[0].frames.dim(2);
         int64_t cell_height = height + 2 * kFrame, cell_width = kShown * width + 2 * kFrame;
         int64_t rows = (static_cast<int64_t>(clips_.size()) + 1) / 2;
@@ -66,16 +76,38 @@ public:
     }
 
 private:
-    static constexpr size_t kMost = 24;
     static constexpr int64_t kShown = 4, kFrame = 3;
     struct Clip {
         Tensor frames;
-        bool right;
+        bool right = false;
+        std::string prompt;
     };
     std::vector<Clip> clips_;
 };
 
-std::string percent(double share) { return join(static_cast<double>(std::lround(share * 1000)) / 10, " %"); }
+// How far an evaluation is, now and then.
+class Pace {
+public:
+    Pace(Console& console, int64_t total) : console_(console), total_(total) {}
+    void one_more(bool right) {
+        ++done_;
+        right_ += right;
+        double seconds = std::chrono::duration<double>(Clock::now() - began_).count();
+        double left = seconds / static_cast<double>(done_) * static_cast<double>(total_ - done_);
+        if (done_ % std::max<int64_t>(1, total_ / 20) != 0 || done_ == total_) return;
+        console_.event("progress", join("\"phase\": \"eval\", \"done\": ", done_, ", \"total\": ", total_,
+                                        ", \"right\": ", right_, ", \"left_s\": ", left));
+        console_.note(join(done_, " of ", total_, " prompts, all right in ",
+                           percent(static_cast<double>(right_) / static_cast<double>(done_)), ", ",
+                           duration_text(left), " left"));
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    Console& console_;
+    int64_t total_, done_ = 0, right_ = 0;
+    Clock::time_point began_ = Clock::now();
+};
 
 nlohmann::ordered_json seen_json(const world::Seen& seen) {
     nlohmann::ordered_json things = nlohmann::ordered_json::array();
@@ -148,64 +180,66 @@ void print(Console& console, const nlohmann::ordered_json& json) {
 }
 
 void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
-    // The form in which the embedded model is trained, unless another one is asked for.
+    if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
+    Console console(common);
+    std::optional<ModelFolder> model;
+    std::optional<BatchPipeline> pipeline;
+    if (!o.drawn) {
+        model.emplace(paths_of_model(settings));
+        take_defaults(settings, *model);
+        pipeline.emplace(*model, settings.placement());
+    }
+    // The form of the world's clips, unless another one is asked for.
     for (auto [name, value] :
          {std::pair("width", "160"), std::pair("height", "96"), std::pair("frames", "33")})
         if (!settings.is_set(name)) settings.set(name, value, "eval");
-    if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
-    Console console(common);
     Request request = settings.request();
     Bucket bucket{request.frames, request.size.height, request.size.width};
-    std::optional<ModelFolder> model;
-    std::optional<VideoPipeline> pipeline;
-    if (!o.drawn) {
-        model.emplace(settings.model_paths());
-        pipeline.emplace(*model, settings.placement());
-    }
-    std::vector<Result> results;
-    ContactSheet sheet;
-    std::string sheet_texts;
-    int64_t all_right = 0;
+    std::vector<Result> results(static_cast<size_t>(o.prompts));
+    std::vector<int64_t> plain, with_picture;
     for (int64_t i = 0; i < o.prompts; ++i) {
-        if (interrupted()) throw Cancelled(join("stopped after ", i, " prompts"));
-        Result result;
-        world::Scene& scene = result.asked.scene;
-        scene = world::make_scene(request.seed, o.first + i, bucket, settings.number("fps"),
-                                  world::Split::held_out);
+        Result& result = results[static_cast<size_t>(i)];
+        result.asked.scene = world::make_scene(request.seed, o.first + i, bucket, settings.number("fps"),
+                                               world::Split::held_out);
         result.asked.caption =
-            world::make_caption(scene, 0, {.wording = world::Split::held_out, .complete = true});
-        Tensor truth = world::render(scene, bucket), frames = truth;
+            world::make_caption(result.asked.scene, 0, {.wording = world::Split::held_out, .complete = true});
         // Evenly spread over the prompts.
         result.from_image = std::floor(static_cast<double>(i + 1) * o.image_share) >
                             std::floor(static_cast<double>(i) * o.image_share);
-        if (pipeline) {
-            Request r = request;
-            r.prompt = result.asked.caption.text;
-            r.seed = request.seed + static_cast<uint64_t>(o.first + i);
-            if (result.from_image) r.image = truth.select(0);
-            std::vector<Tensor> chunks;
-            Hooks hooks;
-            hooks.cancelled = [] { return interrupted(); };
-            hooks.frames = [&](const Tensor& chunk) { chunks.push_back(chunk); };
-            pipeline->generate(r, hooks);
-            frames = concat(chunks, 0);
+        (result.from_image ? with_picture : plain).push_back(i);
+    }
+    ContactSheet sheet(std::min<int64_t>(o.prompts, 24));
+    Pace pace(console, o.prompts);
+    for (const std::vector<int64_t>* list : {&plain, &with_picture}) {
+        for (size_t first = 0; first < list->size(); first += static_cast<size_t>(o.batch)) {
+            if (interrupted()) throw Cancelled("stopped before the last prompt");
+            size_t count = std::min(static_cast<size_t>(o.batch), list->size() - first);
+            std::vector<Tensor> truths, clips;
+            std::vector<BatchItem> items;
+            for (size_t k = 0; k < count; ++k) {
+                int64_t i = (*list)[first + k];
+                const Result& result = results[static_cast<size_t>(i)];
+                truths.push_back(world::render(result.asked.scene, bucket));
+                items.push_back({result.asked.caption.text, request.seed + static_cast<uint64_t>(o.first + i),
+                                 result.from_image ? truths.back().select(0) : Tensor()});
+            }
+            clips = pipeline ? pipeline->generate(request, items, [] { return interrupted(); }) : truths;
+            for (size_t k = 0; k < count; ++k) {
+                int64_t i = (*list)[first + k];
+                Result& result = results[static_cast<size_t>(i)];
+                if (result.from_image) result.psnr = world::psnr(clips[k].select(0), truths[k].select(0));
+                result.asked.seen = world::look_at(clips[k]);
+                bool right =
+                    world::judge(result.asked.seen, result.asked.scene, result.asked.caption.stated).all();
+                sheet.put(i, clips[k], right, result.asked.caption.text);
+                pace.one_more(right);
+            }
         }
-        if (result.from_image) result.psnr = world::psnr(frames.select(0), truth.select(0));
-        result.asked.seen = world::look_at(frames);
-        bool right = world::judge(result.asked.seen, scene, result.asked.caption.stated).all();
-        all_right += right;
-        sheet.add(frames, right);
-        sheet_texts += join(i + 1, right ? " right  " : " wrong  ", result.asked.caption.text, '\n');
-        results.push_back(std::move(result));
-        if ((i + 1) % std::max<int64_t>(1, o.prompts / 20) == 0 && i + 1 < o.prompts)
-            console.note(join(i + 1, " of ", o.prompts, " prompts, all right in ",
-                              percent(static_cast<double>(all_right) / static_cast<double>(i + 1))));
     }
     nlohmann::ordered_json json = report(results);
     if (!o.out.empty()) write_text_file(o.out, json.dump(1) + "\n");
     if (!o.sheet.empty()) {
         sheet.write(o.sheet);
-        write_text_file(o.sheet + ".txt", sheet_texts);
     }
     print(console, json);
     json.erase("answers");
@@ -228,7 +262,7 @@ void add_eval(CLI::App& app, Common& common) {
         "videos\n"
         "would score for other prompts (chance). --drawn judges drawn clips instead: the judge's own "
         "errors.\n"
-        "  sana eval world --model models/embedded --prompts 500 --out scores.json --sheet sheet.png\n"
+        "  sana eval world --prompts 500 --out scores.json --sheet sheet.png\n"
         "  sana eval world --drawn --prompts 200");
     auto settings = std::make_shared<Settings>();
     auto o = std::make_shared<EvalOptions>();
@@ -244,6 +278,8 @@ void add_eval(CLI::App& app, Common& common) {
         ->add_option("--image-share", o->image_share,
                      "Share of the prompts that get the first frame as a picture (default 0.2)")
         ->check(CLI::Range(0.0, 1.0));
+    command->add_option("--batch", o->batch, "Clips that are made side by side (default 32)")
+        ->check(CLI::Range(int64_t{1}, int64_t{4096}));
     command->add_flag("--drawn", o->drawn, "Judge drawn clips instead of a model's");
     command->add_option("--out", o->out, "All scores and answers as JSON")->type_name("FILE");
     command->add_option("--sheet", o->sheet, "Picture of the first 24 clips, their prompts beside it as .txt")

@@ -116,6 +116,38 @@ const MemoryPlan& VideoPipeline::fit(const Request& r, const Plan& p, const Hook
     return memory_;
 }
 
+TextFeatures text_features(const Gemma2& encoder, const std::vector<PromptTokens>& texts, bool soft_cap) {
+    DType dtype = encoder.dtype();
+    Device device = encoder.device();
+    int64_t batch = static_cast<int64_t>(texts.size()), length = texts[0].max_length,
+            width = encoder.config().hidden;
+    // Padding stands on the right of a causal model: the real tokens alone give the same states.
+    std::vector<int32_t> ids;
+    Gemma2Call call{.soft_cap = soft_cap};
+    for (const PromptTokens& tokens : texts) {
+        ids.insert(ids.end(), tokens.ids.begin(), tokens.ids.end());
+        call.lengths.push_back(static_cast<int64_t>(tokens.ids.size()));
+    }
+    Tensor all = from_vector(ids, {1, static_cast<int64_t>(ids.size())}).to(device),
+           states = encoder.forward(all, {}, call).to(kCpu);
+    TextFeatures out{zeros({batch, length, width}, dtype), zeros({batch, length}, DType::I32)};
+    size_t row = static_cast<size_t>(width * size_of(dtype));
+    int64_t first = 0;
+    for (int64_t b = 0; b < batch; ++b) {
+        const PromptTokens& tokens = texts[static_cast<size_t>(b)];
+        for (int64_t i = 0; i < length; ++i) {
+            if (!tokens.kept(i)) continue;
+            std::memcpy(
+                static_cast<std::byte*>(out.states.raw()) + static_cast<size_t>(b * length + i) * row,
+                static_cast<std::byte*>(states.raw()) + static_cast<size_t>(first + tokens.position(i)) * row,
+                row);
+            out.mask.data<int32_t>()[b * length + i] = 1;
+        }
+        first += static_cast<int64_t>(tokens.ids.size());
+    }
+    return out;
+}
+
 TextFeatures VideoPipeline::encode_text(const Request& r, const Hooks& hooks) {
     Scope scope("text");
     std::string prompt = clean_prompt(r.prompt, r.keep_case) + motion_suffix(r.motion_score);
@@ -139,33 +171,7 @@ TextFeatures VideoPipeline::encode_text(const Request& r, const Hooks& hooks) {
     if (texts.size() == 2 && texts[0].cut > 0)
         note(hooks, join("the negative prompt is too long: its last ", texts[0].cut, " tokens are not seen"));
     report(hooks, Phase::text, 1, 2);
-    DType dtype = encoder.dtype();
-    int64_t batch = static_cast<int64_t>(texts.size()), length = texts[0].max_length,
-            width = model_.text.hidden;
-    // Padding stands on the right of a causal model: the real tokens alone give the same states.
-    std::vector<int32_t> ids;
-    Gemma2Call call{.soft_cap = r.soft_cap};
-    for (const PromptTokens& tokens : texts) {
-        ids.insert(ids.end(), tokens.ids.begin(), tokens.ids.end());
-        call.lengths.push_back(static_cast<int64_t>(tokens.ids.size()));
-    }
-    Tensor all = from_vector(ids, {1, static_cast<int64_t>(ids.size())}).to(device),
-           states = encoder.forward(all, {}, call).to(kCpu);
-    TextFeatures out{zeros({batch, length, width}, dtype), zeros({batch, length}, DType::I32)};
-    size_t row = static_cast<size_t>(width * size_of(dtype));
-    int64_t first = 0;
-    for (int64_t b = 0; b < batch; ++b) {
-        const PromptTokens& tokens = texts[static_cast<size_t>(b)];
-        for (int64_t i = 0; i < length; ++i) {
-            if (!tokens.kept(i)) continue;
-            std::memcpy(
-                static_cast<std::byte*>(out.states.raw()) + static_cast<size_t>(b * length + i) * row,
-                static_cast<std::byte*>(states.raw()) + static_cast<size_t>(first + tokens.position(i)) * row,
-                row);
-            out.mask.data<int32_t>()[b * length + i] = 1;
-        }
-        first += static_cast<int64_t>(tokens.ids.size());
-    }
+    TextFeatures out = text_features(encoder, texts, r.soft_cap);
     report(hooks, Phase::text, 2, 2);
     return out;
 }
@@ -255,6 +261,19 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
     return out;
 }
 
+void decode_frames(const Vae& vae, const Tensor& latents, Size output, VaeDecodeOptions options,
+                   const std::function<void(const Tensor&)>& frames) {
+    options.sink = [&](const Tensor& chunk) {
+        // [1,T,H,W,3] in -1..1 -> 0..1
+        Tensor x = chunk.select(0).to(DType::F32);
+        bool resized = x.dim(1) != output.height || x.dim(2) != output.width;
+        if (resized) x = resize_and_crop(x.to(kCpu), output);
+        Tensor half = full({3}, 0.5, DType::F32, x.device());
+        frames(clamp(affine(x, half, half), 0, 1).to(kCpu));
+    };
+    vae.decode(vae.denormalise(latents).to(vae.dtype()), options);
+}
+
 void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling, const Hooks& hooks,
                            const std::function<void(const Tensor&)>& floats) {
     Scope scope("decode");
@@ -271,17 +290,10 @@ void VideoPipeline::decode(const Tensor& latents, Size output, VaeTiling tiling,
     report(hooks, Phase::decode, 0, latents.dim(1));
     VaeDecodeOptions options;
     options.progress = [&](int64_t done, int64_t total) { report(hooks, Phase::decode, done, total); };
-    options.sink = [&](const Tensor& chunk) {
-        // [1,T,H,W,3] in -1..1 -> 0..1
-        Tensor frames = chunk.select(0).to(DType::F32);
-        bool resized = frames.dim(1) != output.height || frames.dim(2) != output.width;
-        if (resized) frames = resize_and_crop(frames.to(kCpu), output);
-        Tensor half = full({3}, 0.5, DType::F32, frames.device());
-        frames = clamp(affine(frames, half, half), 0, 1).to(kCpu);
+    decode_frames(vae, latents.to(placement_.device), output, options, [&](const Tensor& frames) {
         if (floats) floats(frames);
         if (hooks.frames) hooks.frames(to_uint8(frames));
-    };
-    vae.decode(vae.denormalise(latents.to(placement_.device)).to(placement_.vae), options);
+    });
 }
 
 void VideoPipeline::generate(const Request& r, const Hooks& hooks) {

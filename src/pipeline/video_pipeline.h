@@ -59,6 +59,13 @@ private:
     MemoryPlan memory_;
 };
 
+// Texts through the encoder, side by side and without padding: rows of the length that each text may have at most.
+TextFeatures text_features(const Gemma2& encoder, const std::vector<PromptTokens>& texts, bool soft_cap);
+
+// Latents [1,t,h,w,Z] on the autoencoder's device -> chunks of frames [T,H,W,3] fp32 in 0..1, on the host.
+void decode_frames(const Vae& vae, const Tensor& latents, Size output, VaeDecodeOptions options,
+                   const std::function<void(const Tensor&)>& frames);
+
 // [..,3] in 0..1 -> uint8, rounded to nearest (ties to even), as the reference's picture output.
 Tensor to_uint8(const Tensor& frames);
 // [H,W,3] uint8 -> [1,1,H,W,3] in -1..1

@@ -79,6 +79,7 @@ public:
 
     const Gemma2Config& config() const { return config_; }
     DType dtype() const { return embed_tokens.value.dtype(); }
+    Device device() const { return embed_tokens.value.device(); }
     void visit(auto& v) {
         v("embed_tokens.weight", embed_tokens);
         v("layers", layers);

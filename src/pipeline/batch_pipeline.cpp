@@ -1,0 +1,90 @@
+#include "pipeline/batch_pipeline.h"
+
+#include "core/scope.h"
+#include "ops/layout.h"
+#include "sampling/denoise.h"
+
+namespace sana {
+
+BatchPipeline::BatchPipeline(const ModelFolder& model, const Placement& placement)
+    : model_(model),
+      placement_(placement),
+      single_(model, placement),
+      tokenizer_(model.load_tokenizer()),
+      text_(model.load_text_encoder(placement.text, placement.device)),
+      dit_(model.load_transformer(placement.transformer, placement.device, placement.fp8)),
+      vae_(model.load_vae(VaeParts::both, placement.vae, placement.device)) {}
+
+// With guidance the negative prompt of every item first: [2B,L,C].
+TextFeatures BatchPipeline::encode_texts(const Request& form, const std::vector<BatchItem>& items) const {
+    std::vector<PromptTokens> texts;
+    if (form.guidance > 1) {
+        PromptTokens negative =
+            tokenize_prompt(tokenizer_, "", clean_prompt(form.negative_prompt, form.keep_case));
+        texts.assign(items.size(), negative);
+    }
+    for (const BatchItem& item : items)
+        texts.push_back(
+            tokenize_prompt(tokenizer_, model_.prompt_template.instruction,
+                            clean_prompt(item.prompt, form.keep_case) + motion_suffix(form.motion_score)));
+    return text_features(text_, texts, form.soft_cap);
+}
+
+// [B,1,h,w,Z]
+Tensor BatchPipeline::picture_latents(const Request& form, const Plan& plan,
+                                      const std::vector<BatchItem>& items) const {
+    std::vector<Tensor> all;
+    for (const BatchItem& item : items) {
+        check(item.image.defined(), "an item without a picture among items with one");
+        Tensor picture = from_uint8(fit_image(item.image, plan.size, form.fit));
+        Tensor mean = vae_.encode(picture.to(placement_.vae).to(placement_.device)).mean;
+        all.push_back(vae_.normalise(mean.to(DType::F32)));
+    }
+    return concat(all, 0);
+}
+
+std::vector<Tensor> BatchPipeline::generate(const Request& form, const std::vector<BatchItem>& items,
+                                            const std::function<bool()>& cancelled) {
+    check(!items.empty(), "a batch of no items");
+    Device device = placement_.device;
+    int64_t count = static_cast<int64_t>(items.size());
+    std::vector<Tensor> noise;
+    Plan plan;
+    for (const BatchItem& item : items) {
+        Request r = form;
+        r.prompt = item.prompt;
+        r.seed = item.seed;
+        r.image = item.image;
+        plan = single_.plan(r);
+        noise.push_back(single_.noise(r, plan));
+    }
+    Tensor latents = concat(noise, 0).to(device);
+    int64_t frames = latents.dim(1), keep = items[0].image.defined() ? 1 : 0;
+    if (keep > 0) latents = concat({picture_latents(form, plan, items), slice(latents, 1, 1, frames - 1)}, 1);
+
+    bool guided = form.guidance > 1;
+    int64_t rows = guided ? 2 * count : count;
+    TextFeatures text = encode_texts(form, items);
+    TextContext context = dit_.prepare_text(text.states.to(device), text.mask.to(device));
+    context.positions = dit_.positions(latents.shape());
+    auto velocity = [&](const Tensor& x, double t) {
+        // With pictures one timestep a latent frame: 0 for the picture.
+        Tensor times = full(keep > 0 ? Shape{rows, frames} : Shape{rows}, t, DType::F32);
+        for (int64_t b = 0; keep > 0 && b < rows; ++b) times.data<float>()[b * frames] = 0;
+        Tensor v = dit_.forward(guided ? concat({x, x}, 0) : x, times.to(device), context).to(DType::F32);
+        return guided ? guide(v.outer_slice(0, count), v.outer_slice(count, count), form.guidance) : v;
+    };
+    Sampler sampler(plan.sampler, form.steps, plan.flow_shift);
+    latents = denoise(latents, sampler, keep, velocity, {.on_step = {}, .cancelled = cancelled});
+
+    std::vector<Tensor> out;
+    for (int64_t i = 0; i < count; ++i) {
+        std::vector<Tensor> chunks;
+        decode_frames(vae_, latents.outer_slice(i, 1), plan.output, {},
+                      [&](const Tensor& chunk) { chunks.push_back(to_uint8(chunk)); });
+        out.push_back(concat(chunks, 0));
+    }
+    return out;
+}
+
+}  // namespace sana

@@ -1,0 +1,37 @@
+// Many clips of one form side by side, every part of the model loaded once: for evaluations of models that fit the device
+// whole.
+#pragma once
+
+#include "pipeline/video_pipeline.h"
+
+namespace sana {
+
+struct BatchItem {
+    std::string prompt;
+    uint64_t seed = 0;
+    Tensor image;  // [H,W,3] uint8; all items of a batch have one, or none has
+};
+
+class BatchPipeline {
+public:
+    BatchPipeline(const ModelFolder& model, const Placement& placement);
+
+    // Frames [T,H,W,3] uint8 of each item: what VideoPipeline makes of it, to rounding. form: what the items share; its
+    // prompt, seed and picture are not used, nor is its step cache.
+    std::vector<Tensor> generate(const Request& form, const std::vector<BatchItem>& items,
+                                 const std::function<bool()>& cancelled = {});
+
+private:
+    TextFeatures encode_texts(const Request& form, const std::vector<BatchItem>& items) const;
+    Tensor picture_latents(const Request& form, const Plan& plan, const std::vector<BatchItem>& items) const;
+
+    const ModelFolder& model_;
+    Placement placement_;
+    VideoPipeline single_;  // for what concerns one request
+    Tokenizer tokenizer_;
+    Gemma2 text_;
+    DiT dit_;
+    Vae vae_;
+};
+
+}  // namespace sana

@@ -1,0 +1,45 @@
+// Clips made side by side are those that are made one by one.
+#include "pipeline/batch_pipeline.h"
+
+#include <gtest/gtest.h>
+
+#include "../device.h"
+#include "ops/layout.h"
+#include "pipeline/presets.h"
+
+using namespace sana;
+
+TEST(BatchPipeline, MakesWhatSingleRunsMake) {
+    ModelFolder model = random_model(find_preset("tiny"), 3);
+    Placement placement{.device = test_device()};
+    Request form;
+    form.size = {64, 32};
+    form.frames = 9;
+    form.steps = 3;
+    form.guidance = 4;
+    Tensor picture = empty({32, 64, 3}, DType::U8);
+    for (int64_t i = 0; i < picture.numel(); ++i)
+        picture.data<uint8_t>()[i] = static_cast<uint8_t>(i * 5 / 7);
+    for (bool with_picture : {false, true}) {
+        SCOPED_TRACE(with_picture ? "image to video" : "text to video");
+        std::vector<BatchItem> items = {
+            {"a red circle", 1, {}}, {"two large blue squares that move", 2, {}}, {"x", 1, {}}};
+        if (with_picture)
+            for (BatchItem& item : items) item.image = picture;
+        std::vector<Tensor> clips = BatchPipeline(model, placement).generate(form, items);
+        ASSERT_EQ(clips.size(), items.size());
+        EXPECT_NE(max_abs_difference(clips[0], clips[1]), 0);
+        for (size_t i = 0; i < items.size(); ++i) {
+            Request one = form;
+            one.prompt = items[i].prompt;
+            one.seed = items[i].seed;
+            one.image = items[i].image;
+            std::vector<Tensor> chunks;
+            Hooks hooks;
+            hooks.frames = [&](const Tensor& chunk) { chunks.push_back(chunk); };
+            VideoPipeline(model, placement).generate(one, hooks);
+            // fp32 sums in another order: at most the rounding to 8 bits differs.
+            EXPECT_LE(max_abs_difference(clips[i].to(DType::F32), concat(chunks, 0).to(DType::F32)), 1) << i;
+        }
+    }
+}
