@@ -224,17 +224,21 @@ struct Run {
                          LoraOptions{s.integer("lora-rank"), s.number("lora-alpha"), s.text("lora-layers")},
                          seed, DType::F32, device);
         }
-        FlowObjective objective(dit, text, tokenizer, online_latents(vae),
+        TrainCache cache(s, device, compute, [this](const std::string& what) { console.note(what); });
+        FlowObjective objective(dit, text, tokenizer, cache.on() ? cache.latents(vae) : online_latents(vae),
                                 {.shift = s.number("shift"),
                                  .mean = s.number("time-mean"),
                                  .deviation = s.number("time-deviation"),
                                  .image_to_video = s.number("image-to-video"),
                                  .drop_caption = s.number("drop-caption")},
-                                train_text, s.integer("text-tokens"), lora ? &*lora : nullptr);
+                                train_text, s.integer("text-tokens"), lora ? &*lora : nullptr, cache.text());
         TrainSources sources = make_sources(s, [this](const std::string& what) { console.note(what); });
         TrainHooks h = hooks();
         h.samples = [this](int64_t step, const std::string& folder) { samples(step, folder); };
-        return train(objective, sources.data(s), train_options(s, device, compute, resume), h);
+        TrainResult result =
+            train(objective, sources.data(s, cache.kept()), train_options(s, device, compute, resume), h);
+        if (cache.on()) console.note(cache.summary());
+        return result;
     }
 };
 

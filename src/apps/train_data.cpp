@@ -1,6 +1,10 @@
 #include "apps/train_data.h"
 
+#include "core/hash.h"
+#include "io/text_file.h"
+#include "ops/layout.h"
 #include "ops/tape.h"
+#include "pipeline/model_folder.h"
 #include "pipeline/resize.h"
 #include "train/data/dataset.h"
 #include "train/vae_objective.h"
@@ -35,6 +39,11 @@ std::unique_ptr<Source> from_files(const Settings& s, const std::string& path, c
     return std::make_unique<Dataset>(o);
 }
 
+std::string latents_key(const Sample& sample, const Bucket& bucket) {
+    return join("latents of ", sample.hash, ", ", bucket.frames, 'x', bucket.height, 'x', bucket.width,
+                " at ", sample.fps);
+}
+
 }  // namespace
 
 TrainSources make_sources(const Settings& s, const std::function<void(const std::string&)>& report) {
@@ -67,6 +76,67 @@ FlowObjective::Latents online_latents(const Vae& vae) {
         Tensor mean = vae.encode(video_tensor(batch, vae.dtype(), vae.device())).mean;
         return vae.normalise(mean.to(DType::F32));
     };
+}
+
+TrainCache::TrainCache(const Settings& s, Device device, DType compute,
+                       const std::function<void(const std::string&)>& report) {
+    auto files = [&](const char* name) { return s.given(name) && s.text(name) != "world"; };
+    if (s.text("cache") == "none" || !(files("data") || files("pictures") || files("held-out"))) return;
+    std::string model = s.text("model"),
+                folder = s.given("cache") ? s.text("cache") : s.text("out") + "/cache",
+                maker = join(device == kCpu ? "cpu" : "cuda", ' ', compute);
+    ModelPaths paths;
+    paths.folder = model;
+    ModelFolder parts(paths);
+    std::map<std::string, std::string> weights;
+    for (const auto& [part, fingerprint] : parts.fingerprints()) weights[part] = fingerprint;
+    auto fingerprint = [&](const std::string& part) {
+        return join(weights[part], ' ', sha256_hex(read_text_file(model + "/" + part + "/config.json")), ' ',
+                    maker);
+    };
+    latents_.emplace(folder, fingerprint("vae"), report);
+    if (s.flag("train-text-encoder")) return;
+    std::string tokenizer = s.given("tokenizer") ? s.text("tokenizer") : model + "/tokenizer";
+    if (is_folder(tokenizer)) tokenizer += "/tokenizer.json";
+    text_.emplace(folder,
+                  join(fingerprint("text_encoder"), ' ', sha256_hex(read_text_file(tokenizer)), ' ',
+                       s.integer("text-tokens")),
+                  report);
+}
+
+FlowObjective::Latents TrainCache::latents(const Vae& vae) {
+    return [this, &vae](const Batch& batch, const Draws&) {
+        NoTape frozen;
+        std::vector<Tensor> all;
+        for (size_t i = 0; i < batch.samples.size(); ++i) {
+            if (i < batch.latents.size() && batch.latents[i].defined()) {
+                all.push_back(batch.latents[i].to(vae.device()));
+                ++used_;
+                continue;
+            }
+            Batch one{batch.bucket, {batch.samples[i]}, {batch.videos[i]}, {}};
+            Tensor mean = vae.encode(video_tensor(one, vae.dtype(), vae.device())).mean;
+            all.push_back(vae.normalise(mean.to(DType::F32)));
+            ++made_;
+            if (batch.samples[i].lasting)
+                latents_->keep(latents_key(batch.samples[i], batch.bucket),
+                               {{"latents", all.back().to(kCpu)}});
+        }
+        return concat(all, 0);
+    };
+}
+
+Source::Kept TrainCache::kept() {
+    if (!on()) return {};
+    return [this](const Sample& sample, const Bucket& bucket) {
+        if (!sample.lasting) return Tensor();
+        std::optional<TensorMap> found = latents_->find(latents_key(sample, bucket));
+        return found && found->count("latents") != 0 ? found->at("latents") : Tensor();
+    };
+}
+
+std::string TrainCache::summary() const {
+    return join("latents: ", used_, " kept ones used, ", made_, " made");
 }
 
 }  // namespace sana::apps

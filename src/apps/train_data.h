@@ -15,10 +15,11 @@ namespace sana::apps {
 struct TrainSources {
     std::unique_ptr<Source> videos, pictures, held_out;
 
-    TrainData data(const Settings& settings) const {
+    TrainData data(const Settings& settings, Source::Kept kept = {}) const {
         return {.videos = videos.get(),
                 .pictures = pictures.get(),
                 .held_out = held_out.get(),
+                .kept = std::move(kept),
                 .threads = static_cast<int>(settings.integer("workers"))};
     }
 };
@@ -28,5 +29,23 @@ TrainSources make_sources(const Settings& settings, const std::function<void(con
 
 // Latents that the autoencoder makes now, of every batch.
 FlowObjective::Latents online_latents(const Vae& vae);
+
+// Latents and text states of clips from files, kept in the folder that the setting cache names.
+class TrainCache {
+public:
+    // Nothing is kept (on() is false) when all clips are drawn, or when cache is 'none'.
+    TrainCache(const Settings& settings, Device device, DType compute,
+               const std::function<void(const std::string&)>& report);
+    bool on() const { return latents_.has_value(); }
+    TensorCache* text() { return text_ ? &*text_ : nullptr; }
+    // Clip by clip: those that are not kept are made, and kept.
+    FlowObjective::Latents latents(const Vae& vae);
+    Source::Kept kept();
+    std::string summary() const;
+
+private:
+    std::optional<TensorCache> latents_, text_;
+    int64_t used_ = 0, made_ = 0;  // latents
+};
 
 }  // namespace sana::apps

@@ -55,6 +55,10 @@ std::vector<ParameterInfo> make_table() {
     optional(add("data", "held-out", Type::text, "",
                  "Data for the held-out loss. Default: of 'world', combinations and wordings that training "
                  "never sees."));
+    optional(
+        add("data", "cache", Type::file, "",
+            "dit: folder that keeps latents and text states of clips from files for the next visit and the "
+            "next run. Default: cache in the folder of the run; none: nothing is kept."));
     range(add("data", "width", Type::integer, "160", "Width of clips."), 8, 4096, "pixels");
     range(add("data", "height", Type::integer, "96", "Height of clips."), 8, 4096, "pixels");
     range(add("data", "frames", Type::integer, "33",

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/hash.h"
 #include "core/scope.h"
 #include "io/safetensors.h"
 #include "io/text_file.h"
@@ -81,7 +82,7 @@ Captions tokenize_captions(const Tokenizer& tokenizer, const std::vector<std::st
 
 FlowObjective::FlowObjective(DiT& dit, Gemma2& text, const Tokenizer& tokenizer, Latents latents,
                              const FlowOptions& options, bool train_text, int64_t most_tokens,
-                             LoraAdapter* lora)
+                             LoraAdapter* lora, TensorCache* cache)
     : dit_(dit),
       text_(text),
       tokenizer_(tokenizer),
@@ -89,7 +90,10 @@ FlowObjective::FlowObjective(DiT& dit, Gemma2& text, const Tokenizer& tokenizer,
       options_(options),
       train_text_(train_text),
       most_tokens_(most_tokens),
-      lora_(lora) {}
+      lora_(lora),
+      cache_(cache) {
+    check(cache == nullptr || !train_text, "states of a text encoder that is trained cannot be kept");
+}
 
 std::vector<NamedParameter> FlowObjective::parameters() {
     if (lora_ != nullptr) return lora_->parameters();
@@ -111,6 +115,32 @@ const DiTPositions& FlowObjective::positions_of(const Shape& latents) {
 Tensor FlowObjective::frozen_states(const Tensor& ids, const Tensor& mask) const {
     NoTape frozen;
     return text_.forward(ids, mask);
+}
+
+// [B,L,C], zero behind each text's end.
+Tensor FlowObjective::kept_states(const Batch& batch, const Tensor& ids, const Tensor& mask) {
+    NoTape frozen;
+    int64_t samples = ids.dim(0), length = ids.dim(1);
+    Tensor all = zeros({samples, length, text_.config().hidden}, text_.dtype());
+    for (int64_t b = 0; b < samples; ++b) {
+        const int32_t* counted = mask.data<int32_t>() + b * length;
+        int64_t count = std::count(counted, counted + length, 1);
+        Tensor own = ids.outer_slice(b, 1).reshape({length}).outer_slice(0, count);
+        std::string key =
+            "text states of tokens " + sha256_hex({reinterpret_cast<const char*>(own.data<int32_t>()),
+                                                   static_cast<size_t>(own.bytes())});
+        std::optional<TensorMap> kept = cache_->find(key);
+        if (!kept) {
+            Gemma2Call call{.lengths = {count}};
+            Tensor on_device = own.reshape({1, count}).to(text_.device());
+            kept = TensorMap{{"states", text_.forward(on_device, {}, call).to(kCpu)}};
+            if (batch.samples[static_cast<size_t>(b)].lasting) cache_->keep(key, *kept);
+        }
+        const Tensor& states = kept->at("states");
+        Tensor place = all.outer_slice(b, 1).reshape({length, all.dim(2)}).outer_slice(0, count);
+        copy(states.reshape(place.shape()), place);
+    }
+    return all.to(text_.device());
 }
 
 std::vector<Tensor> FlowObjective::prepare(const Batch& batch, const Draws& draws) {
@@ -141,7 +171,9 @@ std::vector<Tensor> FlowObjective::inputs(const Batch& batch, const std::vector<
             flow.times.to(device),
             flow.weight.to(device),
             mask,
-            train_text_ ? ids : frozen_states(ids, mask)};
+            train_text_         ? ids
+            : cache_ != nullptr ? kept_states(batch, prepared[0], prepared[1])
+                                : frozen_states(ids, mask)};
 }
 
 Losses FlowObjective::losses_of(const std::vector<Tensor>& inputs) {

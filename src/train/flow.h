@@ -5,6 +5,7 @@
 #include "models/dit/dit.h"
 #include "models/gemma2/gemma2.h"
 #include "text/tokenizer.h"
+#include "train/data/cache.h"
 #include "train/lora.h"
 #include "train/objective.h"
 
@@ -48,9 +49,10 @@ public:
     using Latents = std::function<Tensor(const Batch&, const Draws&)>;
 
     // lora: its layers are trained in place of the transformer's own parameters, which stay as they are.
+    // cache: of text states, for a text encoder that is not trained; captions are then encoded one by one.
     FlowObjective(DiT& dit, Gemma2& text, const Tokenizer& tokenizer, Latents latents,
                   const FlowOptions& options, bool train_text, int64_t most_tokens,
-                  LoraAdapter* lora = nullptr);
+                  LoraAdapter* lora = nullptr, TensorCache* cache = nullptr);
 
     std::string stage() const override { return "dit"; }
     std::vector<NamedParameter> parameters() override;
@@ -64,6 +66,7 @@ public:
 private:
     const DiTPositions& positions_of(const Shape& latents);
     Tensor frozen_states(const Tensor& ids, const Tensor& mask) const;
+    Tensor kept_states(const Batch& batch, const Tensor& ids, const Tensor& mask);
 
     DiT& dit_;
     Gemma2& text_;
@@ -73,6 +76,7 @@ private:
     bool train_text_;
     int64_t most_tokens_;
     LoraAdapter* lora_;
+    TensorCache* cache_;
     std::map<std::string, DiTPositions> positions_;  // by the shape of the latents
 };
 

@@ -9,28 +9,31 @@
 namespace sana {
 
 Batch batch_with_pixels(const Source& source, int64_t position,
-                        const std::function<void(const std::string&)>& report) {
+                        const std::function<void(const std::string&)>& report, const Source::Kept& kept) {
     Batch batch = source.batch(position);
     size_t count = batch.samples.size();
     batch.videos.assign(count, Tensor());
+    if (kept) batch.latents.assign(count, Tensor());
+    auto there = [&](size_t i) { return batch.videos[i].defined() || (kept && batch.latents[i].defined()); };
     std::string last_message;
     for (size_t i = 0; i < count; ++i) {
         try {
-            batch.videos[i] = source.video(batch.samples[i], batch.bucket);
+            if (kept) batch.latents[i] = kept(batch.samples[i], batch.bucket);
+            if (!there(i)) batch.videos[i] = source.video(batch.samples[i], batch.bucket);
         } catch (const InputError& error) {
             last_message = error.what();
             if (report) report(batch.samples[i].id + ": left out of a batch: " + last_message);
         }
     }
     for (size_t i = 0; i < count; ++i) {
-        for (size_t step = 1; step < count && !batch.videos[i].defined(); ++step) {
+        for (size_t step = 1; step < count && !there(i); ++step) {
             size_t other = (i + step) % count;
-            if (!batch.videos[other].defined()) continue;
+            if (!there(other)) continue;
             batch.videos[i] = batch.videos[other];
+            if (kept) batch.latents[i] = batch.latents[other];
             batch.samples[i] = batch.samples[other];
         }
-        check_input(batch.videos[i].defined(), "no sample of batch ", position,
-                    " can be read; the last: ", last_message);
+        check_input(there(i), "no sample of batch ", position, " can be read; the last: ", last_message);
     }
     return batch;
 }
@@ -63,7 +66,7 @@ struct Prefetch::State {
             Batch batch;
             std::exception_ptr error;
             try {
-                batch = options.pixels ? batch_with_pixels(source, position, options.report)
+                batch = options.pixels ? batch_with_pixels(source, position, options.report, options.kept)
                                        : source.batch(position);
             } catch (...) {
                 error = std::current_exception();

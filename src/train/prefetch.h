@@ -10,9 +10,10 @@ namespace sana {
 
 struct PrefetchOptions {
     int threads = 2;
-    int ahead = 4;       // batches kept ready
-    int64_t stride = 1;  // positions between batches of this process: the number of processes
-    bool pixels = true;  // false: samples alone, for runs whose latents are all cached
+    int ahead = 4;           // batches kept ready
+    int64_t stride = 1;      // positions between batches of this process: the number of processes
+    bool pixels = true;      // false: samples alone
+    Source::Kept kept = {};  // samples whose latents are kept need no pixels
     std::function<void(const std::string&)> report =
         {};  // a clip that could not be read; called on any thread
 };
@@ -32,6 +33,7 @@ private:
 
 // The same for one batch, on the calling thread.
 Batch batch_with_pixels(const Source& source, int64_t position,
-                        const std::function<void(const std::string&)>& report = {});
+                        const std::function<void(const std::string&)>& report = {},
+                        const Source::Kept& kept = {});
 
 }  // namespace sana

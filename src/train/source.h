@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,19 +23,25 @@ struct Sample {
     std::string caption;                // the wording for this visit
     std::vector<std::string> captions;  // every wording there is; the first is the plainest
     double fps = 16;
-    int64_t index = 0;  // where the source finds it again
+    int64_t index = 0;     // where the source finds it again
+    bool lasting = false;  // comes again in every epoch: what is made of it is worth keeping
 };
 
 struct Batch {
     Bucket bucket;
     std::vector<Sample> samples;
     std::vector<Tensor> videos;  // [T,H,W,3] uint8 each, filled by Prefetch or by Source::video()
+    // [t,h,w,Z] fp32 each, where a cache holds them; such a sample has no video. Empty without a cache.
+    std::vector<Tensor> latents;
 };
 
 // All functions may be called from several threads at once. Equal construction gives equal answers on every machine.
 class Source {
 public:
     virtual ~Source() = default;
+
+    // Latents of a sample that are kept, or none; may be called from several threads.
+    using Kept = std::function<Tensor(const Sample&, const Bucket&)>;
 
     // Batches of one pass over the data; 0: endless, no sample comes twice.
     virtual int64_t batches_per_epoch() const = 0;

@@ -27,8 +27,9 @@ double seconds_since(Clock::time_point start) {
 class Stream {
 public:
     Stream(const Source& source, int64_t position, const TrainData& data, const TrainHooks& hooks)
-        : prefetch_(source, position,
-                    {.threads = data.threads, .pixels = data.pixels, .report = hooks.note}) {}
+        : prefetch_(
+              source, position,
+              {.threads = data.threads, .pixels = data.pixels, .kept = data.kept, .report = hooks.note}) {}
     Batch next() { return prefetch_.next(); }
 
 private:
@@ -62,6 +63,8 @@ public:
         identity_["seed"] = join(static_cast<int64_t>(o_.seed));
         identity_["accumulation"] = join(o_.accumulation);
         identity_["optimizer"] = o_.slab.optimizer == Optimizer::adamw ? "adamw" : "came";
+        // Kept latents are made clip by clip, others batch by batch: equal to rounding only.
+        if (data.kept) identity_["latents"] = "kept";
         if (o_.image_interval > 0)
             identity_["pictures"] = join(o_.image_interval, " ", data.pictures->fingerprint());
     }
@@ -119,6 +122,9 @@ private:
             check_input(there == here, saved->folder, ": the run had ", key, " = ", there, ", now it is ",
                         here, "; a run resumes with what it began with");
         }
+        for (const auto& [key, there] : saved->at.identity)
+            check_input(identity_.count(key) != 0, saved->folder, ": the run had ", key, " = ", there,
+                        ", now it has none; a run resumes with what it began with");
         restore(*saved, slab_.state());
         slab_.refresh();
         at_ = saved->at;
@@ -240,8 +246,8 @@ private:
         Slab::Averaged averaged(slab_);
         std::map<std::string, double> sums;
         for (int64_t i = 0; i < o_.hold_out_batches; ++i) {
-            Batch batch =
-                data_.pixels ? batch_with_pixels(*data_.held_out, i, hooks_.note) : data_.held_out->batch(i);
+            Batch batch = data_.pixels ? batch_with_pixels(*data_.held_out, i, hooks_.note, data_.kept)
+                                       : data_.held_out->batch(i);
             Draws draws{~o_.seed, i};  // the same noise every time, and other noise than in training
             std::vector<Tensor> inputs = objective_.inputs(batch, objective_.prepare(batch, draws), draws);
             for (const auto& [name, value] : objective_.judge(inputs))
@@ -256,7 +262,11 @@ private:
     }
 
     void save() {
-        result_.checkpoint = checkpoints_.save({at_.step, at_.position, identity_}, slab_.state());
+        try {
+            result_.checkpoint = checkpoints_.save({at_.step, at_.position, identity_}, slab_.state());
+        } catch (const InputError& error) {
+            throw InputError(join(error.what(), "; ", last_good()));
+        }
     }
 
     void sample() {

@@ -50,7 +50,8 @@ struct TrainData {
     const Source* videos = nullptr;
     const Source* pictures = nullptr;  // for image_interval
     const Source* held_out = nullptr;
-    bool pixels = true;  // whether batches need their videos
+    bool pixels = true;      // whether batches need their videos
+    Source::Kept kept = {};  // see Batch::latents
     int threads = 2;
 };
 

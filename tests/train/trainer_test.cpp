@@ -1,9 +1,10 @@
 // The trainer: what it computes a loss of, that losses fall, and that a run that stops anywhere goes on bit for bit.
 #include <gtest/gtest.h>
-#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cmath>
+#include <csignal>
 #include <fstream>
 #include <thread>
 
@@ -312,6 +313,39 @@ TEST(Trainer, AHalfWrittenCheckpointIsNeverLoaded) {
     o.resume = true;
     o.steps = 3;
     EXPECT_EQ(train_vae(o).step, 3);
+}
+
+// A disk that is full when a checkpoint is written ends the run with the one before it whole; later it goes on from there.
+TEST(Trainer, AFullDiskHarmsNoCheckpoint) {
+    Folder straight("roomy"), folder("full");
+    TrainOptions o = options(straight.path, 4);
+    o.checkpoint_every = 1;
+    TrainResult whole = train_vae(o);
+    o.folder = folder.path;
+    // A limit on the size of files stands for the disk.
+    auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    rlimit before{};
+    getrlimit(RLIMIT_FSIZE, &before);
+    TrainHooks hooks;
+    hooks.progress = [&](const TrainProgress& p) {
+        rlimit small{20000, before.rlim_max};
+        if (p.step == 2) setrlimit(RLIMIT_FSIZE, &small);
+    };
+    std::string text;
+    try {
+        train_vae(o, hooks);
+    } catch (const InputError& error) {
+        text = error.what();
+    }
+    setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, handler);
+    EXPECT_NE(text.find("step-00000002"), std::string::npos) << text;
+    EXPECT_NE(text.find("the last good checkpoint is"), std::string::npos) << text;
+    EXPECT_FALSE(std::filesystem::exists(folder.path + "/checkpoints/step-00000002.partial"));
+    o.resume = true;
+    TrainResult rest = train_vae(o);
+    EXPECT_EQ(rest.step, 4);
+    expect_equal_checkpoints(rest.checkpoint, whole.checkpoint);
 }
 
 TEST(Trainer, RefusesToMixRuns) {

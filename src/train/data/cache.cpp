@@ -17,7 +17,7 @@ std::string TensorCache::file_of(const std::string& key) const {
     return folder_ + "/" + name.substr(0, 2) + "/" + name.substr(2, 38) + ".safetensors";
 }
 
-TensorMap TensorCache::get(const std::string& key, const std::function<TensorMap()>& make) {
+std::optional<TensorMap> TensorCache::find(const std::string& key) {
     std::string file = file_of(key);
     if (file_exists(file)) {
         try {
@@ -32,14 +32,24 @@ TensorMap TensorCache::get(const std::string& key, const std::function<TensorMap
         }
     }
     ++misses_;
-    TensorMap made = make();
-    if (full_) return made;
+    return {};
+}
+
+void TensorCache::keep(const std::string& key, const TensorMap& tensors) {
+    if (full_) return;
     try {
+        std::string file = file_of(key);
         make_folders(parent_folder(file));
-        write_safetensors(file, made, {{"key", key}, {"fingerprint", fingerprint_}});
+        write_safetensors(file, tensors, {{"key", key}, {"fingerprint", fingerprint_}});
     } catch (const InputError& error) {
         if (!full_.exchange(true)) report_(join("nothing more is kept in ", folder_, ": ", error.what()));
     }
+}
+
+TensorMap TensorCache::get(const std::string& key, const std::function<TensorMap()>& make) {
+    if (std::optional<TensorMap> kept = find(key)) return std::move(*kept);
+    TensorMap made = make();
+    keep(key, made);
     return made;
 }
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "core/tensor.h"
@@ -17,7 +18,10 @@ public:
     TensorCache(std::string folder, std::string fingerprint,
                 std::function<void(const std::string&)> report = {});
 
-    // What is kept under a key, else what make() gives, which is kept. May be called from several threads.
+    // May be called from several threads, all three.
+    std::optional<TensorMap> find(const std::string& key);
+    void keep(const std::string& key, const TensorMap& tensors);
+    // What is kept under a key, else what make() gives, which is kept.
     TensorMap get(const std::string& key, const std::function<TensorMap()>& make);
 
     int64_t hits() const { return hits_; }

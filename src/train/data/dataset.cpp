@@ -257,6 +257,7 @@ Batch Dataset::batch(int64_t position) const {
         s.caption = draws.of(entry.captions);
         s.fps = options_.fps;
         s.index = i;
+        s.lasting = true;
         batch.samples.push_back(std::move(s));
     }
     return batch;
