@@ -214,33 +214,39 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
         for (size_t first = 0; first < list->size(); first += static_cast<size_t>(o.batch)) {
             if (interrupted()) throw Cancelled("stopped before the last prompt");
             size_t count = std::min(static_cast<size_t>(o.batch), list->size() - first);
-            std::vector<Tensor> truths, clips;
+            auto result_of = [&](size_t k) -> Result& {
+                return results[static_cast<size_t>((*list)[first + k])];
+            };
+            // Drawing and judging are work of one thread a clip.
+            constexpr int64_t kCost = int64_t{1} << 20;
+            std::vector<Tensor> truths(count), clips;
+            parallel_for(static_cast<int64_t>(count), kCost, [&](int64_t k) {
+                truths[static_cast<size_t>(k)] =
+                    world::render(result_of(static_cast<size_t>(k)).asked.scene, bucket);
+            });
             std::vector<BatchItem> items;
-            for (size_t k = 0; k < count; ++k) {
-                int64_t i = (*list)[first + k];
-                const Result& result = results[static_cast<size_t>(i)];
-                truths.push_back(world::render(result.asked.scene, bucket));
-                items.push_back({result.asked.caption.text, request.seed + static_cast<uint64_t>(o.first + i),
-                                 result.from_image ? truths.back().select(0) : Tensor()});
-            }
+            for (size_t k = 0; k < count; ++k)
+                items.push_back({result_of(k).asked.caption.text,
+                                 request.seed + static_cast<uint64_t>(o.first + (*list)[first + k]),
+                                 result_of(k).from_image ? truths[k].select(0) : Tensor()});
             clips = pipeline ? pipeline->generate(request, items, [] { return interrupted(); }) : truths;
-            for (size_t k = 0; k < count; ++k) {
-                int64_t i = (*list)[first + k];
-                Result& result = results[static_cast<size_t>(i)];
+            parallel_for(static_cast<int64_t>(count), kCost, [&](int64_t i) {
+                size_t k = static_cast<size_t>(i);
+                Result& result = result_of(k);
                 if (result.from_image) result.psnr = world::psnr(clips[k].select(0), truths[k].select(0));
                 result.asked.seen = world::look_at(clips[k]);
-                bool right =
-                    world::judge(result.asked.seen, result.asked.scene, result.asked.caption.stated).all();
-                sheet.put(i, clips[k], right, result.asked.caption.text);
+            });
+            for (size_t k = 0; k < count; ++k) {
+                const world::Asked& asked = result_of(k).asked;
+                bool right = world::judge(asked.seen, asked.scene, asked.caption.stated).all();
+                sheet.put((*list)[first + k], clips[k], right, asked.caption.text);
                 pace.one_more(right);
             }
         }
     }
     nlohmann::ordered_json json = report(results);
     if (!o.out.empty()) write_text_file(o.out, json.dump(1) + "\n");
-    if (!o.sheet.empty()) {
-        sheet.write(o.sheet);
-    }
+    if (!o.sheet.empty()) sheet.write(o.sheet);
     print(console, json);
     json.erase("answers");
     std::string fields = json.dump();
