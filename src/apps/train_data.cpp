@@ -109,8 +109,11 @@ FlowObjective::Latents TrainCache::latents(const Vae& vae) {
         NoTape frozen;
         std::vector<Tensor> all;
         for (size_t i = 0; i < batch.samples.size(); ++i) {
-            if (i < batch.latents.size() && batch.latents[i].defined()) {
-                all.push_back(batch.latents[i].to(vae.device()));
+            // Another visit may have made them since this batch was read ahead.
+            Tensor found =
+                batch.latents.at(i).defined() ? batch.latents[i] : find(batch.samples[i], batch.bucket);
+            if (found.defined()) {
+                all.push_back(found.to(vae.device()));
                 ++used_;
                 continue;
             }
@@ -128,11 +131,13 @@ FlowObjective::Latents TrainCache::latents(const Vae& vae) {
 
 Source::Kept TrainCache::kept() {
     if (!on()) return {};
-    return [this](const Sample& sample, const Bucket& bucket) {
-        if (!sample.lasting) return Tensor();
-        std::optional<TensorMap> found = latents_->find(latents_key(sample, bucket));
-        return found && found->count("latents") != 0 ? found->at("latents") : Tensor();
-    };
+    return [this](const Sample& sample, const Bucket& bucket) { return find(sample, bucket); };
+}
+
+Tensor TrainCache::find(const Sample& sample, const Bucket& bucket) {
+    if (!sample.lasting) return {};
+    std::optional<TensorMap> found = latents_->find(latents_key(sample, bucket));
+    return found && found->count("latents") != 0 ? found->at("latents") : Tensor();
 }
 
 std::string TrainCache::summary() const {

@@ -44,6 +44,8 @@ public:
     std::string summary() const;
 
 private:
+    Tensor find(const Sample& sample, const Bucket& bucket);
+
     std::optional<TensorCache> latents_, text_;
     int64_t used_ = 0, made_ = 0;  // latents
 };
