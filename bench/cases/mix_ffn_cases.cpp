@@ -119,6 +119,9 @@ std::vector<Case> mix_ffn_cases() {
         temporal({{1, 4, 7, 33}, false, 1, true}),
         temporal({{3, 3, 4, 16}, true, 12}),
         temporal({{1, 3, 20, 130}, true, 0, true}),
+        // Tiles that lie whole in the first or the last frame.
+        temporal({{1, 3, 520, 16}, false, 1, true}),
+        temporal({{2, 2, 390, 32}, true, 0, true}),
     };
     time.bench_cpu = {temporal({{1, 3, 520, 2240}, true, 1, true})};
     time.bench_gpu = {temporal({{2, 21, 1560, 2240}, false, 1, true})};

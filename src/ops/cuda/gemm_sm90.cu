@@ -71,7 +71,7 @@ Chip chip_of(Device device) {
     return chip;
 }
 
-template <class In, int N, bool Activated>
+template <class In, int N, bool Activated, bool Identity>
 void launch_tiles(const HopperProduct& p, Plan g, const Ends& e) {
     using L = sm90_gemm::Layout<N>;
     constexpr int64_t kSize = sizeof(In), kSpan = kRow / kSize;
@@ -82,7 +82,7 @@ void launch_tiles(const HopperProduct& p, Plan g, const Ends& e) {
                                       {kSize, p.x_stride * kSize, p.x_stride * p.x_rows * kSize}, kRows);
     int64_t depth = p.taps * p.channels;
     CUtensorMap w = tensor_map<In, 2>(p.w, {depth, p.width}, {kSize, depth * kSize}, N / 2);
-    auto kernel = sm90_gemm::hopper_product_kernel<In, N, Activated>;
+    auto kernel = sm90_gemm::hopper_product_kernel<In, N, Activated, Identity>;
     CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::kBytes));
     int clusters = std::min(chip_of(p.device).multiprocessors / 2, g.row_clusters * g.column_tiles);
     kernel<<<static_cast<unsigned>(clusters * 2), sm90_gemm::kThreads, L::kBytes, stream_of(p.device)>>>(
@@ -90,13 +90,17 @@ void launch_tiles(const HopperProduct& p, Plan g, const Ends& e) {
     check_launch("hopper_product_kernel", p.device);
 }
 
+template <class In, int N>
+void launch_ends(const HopperProduct& p, const Plan& g, const Ends& e) {
+    if (p.activation != Activation::none) return launch_tiles<In, N, true, true>(p, g, e);
+    if (p.identity != nullptr) return launch_tiles<In, N, false, true>(p, g, e);
+    launch_tiles<In, N, false, false>(p, g, e);
+}
+
 // 224 columns divide the widths of the released transformers.
 template <class In>
 void launch(const HopperProduct& p, const Plan& g, const Ends& e) {
-    bool narrow = p.width <= 128;
-    if (p.activation == Activation::none)
-        return narrow ? launch_tiles<In, 128, false>(p, g, e) : launch_tiles<In, 224, false>(p, g, e);
-    narrow ? launch_tiles<In, 128, true>(p, g, e) : launch_tiles<In, 224, true>(p, g, e);
+    p.width <= 128 ? launch_ends<In, 128>(p, g, e) : launch_ends<In, 224>(p, g, e);
 }
 
 bool aligned(const void* p, int64_t stride) {
