@@ -29,12 +29,20 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
     return y;
 }
 
-// x / (1 + exp(-x)) = x/2 (1 + tanh(x/2)), in three instructions. The error, 2^-11 |x|/2 at most, is an eighth of what the
-// rounding of x to bf16 makes.
-__device__ __forceinline__ float silu_fast(float x) {
-    float half = 0.5f * x, t;
+// x / (1 + exp(-x)) = x/2 (1 + tanh(x/2)), of x/2. The error, 2^-11 |x|/2 at most, is an eighth of what the rounding of x to
+// bf16 makes.
+__device__ __forceinline__ float silu_of_half(float half) {
+    float t;
     asm("tanh.approx.f32 %0, %1;" : "=f"(t) : "f"(half));
     return fmaf(half, t, half);
+}
+
+__device__ __forceinline__ float2 halves(Vector<bf16_t, 2> x) {
+    __nv_bfloat162 half = __hmul2({x.values[0], x.values[1]}, {0.5f, 0.5f});  // exact
+    return __bfloat1622float2(half);
+}
+__device__ __forceinline__ float2 halves(Vector<f16_t, 2> x) {
+    return make_float2(0.5f * to_float(x.values[0]), 0.5f * to_float(x.values[1]));
 }
 
 // Two SiLUs with one reciprocal, as the special function unit is what they wait for: 1/a = b / (a b). The exponents are
@@ -61,13 +69,18 @@ struct ToDense {
     __device__ __forceinline__ void finish() const {}
 };
 
-// To codes, of results that come divided by their scale.
+// To codes, by the scale that the largest magnitude asks for.
 struct ToCodes {
     uint8_t* y;
-    __device__ __forceinline__ void begin(int64_t at) { y += at; }
+    const uint32_t* largest;
+    float inverse;
+    __device__ __forceinline__ void begin(int64_t at) {
+        y += at;
+        inverse = power_of_two(*largest, kGluHeadroom).inverse;
+    }
     __device__ __forceinline__ void operator()(int64_t at, const float (&pair)[2]) {
-        *reinterpret_cast<uint16_t*>(y + at) =
-            __nv_cvt_float2_to_fp8x2(make_float2(pair[0], pair[1]), __NV_SATFINITE, __NV_E4M3);
+        *reinterpret_cast<uint16_t*>(y + at) = __nv_cvt_float2_to_fp8x2(
+            make_float2(pair[0] * inverse, pair[1] * inverse), __NV_SATFINITE, __NV_E4M3);
     }
     __device__ __forceinline__ void finish() const {}
 };
@@ -91,14 +104,15 @@ struct Walk {
     To to;
     Frames f;
     int first;            // output row
-    int offset[kRowsIn];  // of the input rows; rows outside are the nearest inside, and count as zero
+    int offset[kRowsIn];  // of the input rows
     float w[9][4], start[4];
     Pair raw[kRowsIn][2];
-    bool edge;  // some rows are outside
+    bool above, below;  // whether the first and the last of the input rows exist; those that do not stay zero
 
     __device__ __forceinline__ void fetch(int col) {
 #pragma unroll
         for (int r = 0; r < kRowsIn; ++r) {
+            if ((r == 0 && !above) || (r == kRowsIn - 1 && !below)) continue;
             const T* p = x + offset[r] + col * 2 * f.inner;
             raw[r][0] = *reinterpret_cast<const Pair*>(p);
             raw[r][1] = *reinterpret_cast<const Pair*>(p + f.inner);
@@ -112,22 +126,17 @@ struct Walk {
         float v[kRowsIn][4];
 #pragma unroll
         for (int r = 0; r < kRowsIn; ++r) {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) v[r][c] = to_float(raw[r][c / 2].values[c % 2]);
+            float2 a = halves(raw[r][0]), g = halves(raw[r][1]);
+            v[r][0] = a.x;
+            v[r][1] = a.y;
+            v[r][2] = g.x;
+            v[r][3] = g.y;
         }
         fetch(min(col + 1, f.width - 1));
 #pragma unroll
         for (int r = 0; r < kRowsIn; ++r) {
 #pragma unroll
-            for (int c = 0; c < 4; ++c) v[r][c] = silu_fast(v[r][c]);
-        }
-        if (edge) {
-#pragma unroll
-            for (int r = 0; r < kRowsIn; ++r) {
-                bool inside = first + r - 1 >= 0 && first + r - 1 < f.height;
-#pragma unroll
-                for (int c = 0; c < 4; ++c) v[r][c] = inside ? v[r][c] : 0.0f;
-            }
+            for (int c = 0; c < 4; ++c) v[r][c] = silu_of_half(v[r][c]);
         }
 #pragma unroll
         for (int r = 0; r < kRowsOut; ++r) {
@@ -148,7 +157,6 @@ struct Walk {
     __device__ __forceinline__ void emit(int col, Sums& sums) {
 #pragma unroll
         for (int r = 0; r < kRowsOut; ++r) {
-            if (first + r >= f.height) break;
             float g0 = sums[r][2], g1 = sums[r][3];
             silu_pair(g0, g1);
             float out[2] = {sums[r][0] * g0, sums[r][1] * g1};
@@ -171,18 +179,22 @@ struct Part {
 template <class T, class To>
 __global__ void __launch_bounds__(128, 3)
     depthwise_glu_kernel(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                         To to, const uint32_t* largest, Frames f, Part part) {
+                         To to, Frames f, Part part) {
     int channel = 2 * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (channel >= f.inner) return;
     int64_t frame =
         (part.first_frame + static_cast<int64_t>(blockIdx.z) * part.frame_step) * f.height * f.width;
+    using Pair = Vector<T, 2>;
     Walk<T, To> walk{.x = x + frame * 2 * f.inner + channel, .to = to, .f = f};
     walk.to.begin(frame * f.inner + channel);
-    walk.first = part.first_row + static_cast<int>(blockIdx.y) * kRowsOut;
-    walk.edge = walk.first == 0 || walk.first + kRowsOut >= f.height;
+    // The last strip ends with the frame: what it has in common with the one before is made twice, and is the same.
+    walk.first = min(part.first_row + static_cast<int>(blockIdx.y) * kRowsOut, f.height - kRowsOut);
+    walk.above = walk.first > 0;
+    walk.below = walk.first + kRowsOut < f.height;
 #pragma unroll
     for (int r = 0; r < kRowsIn; ++r) {
-        walk.offset[r] = min(max(walk.first + r - 1, 0), f.height - 1) * f.width * 2 * f.inner;
+        walk.offset[r] = (walk.first + r - 1) * f.width * 2 * f.inner;
+        walk.raw[r][0] = walk.raw[r][1] = Pair{};
     }
     auto both = [&](const T* row, float(&out)[4]) {
         load<2>(row + channel, reinterpret_cast<float(&)[2]>(out[0]));
@@ -193,16 +205,6 @@ __global__ void __launch_bounds__(128, 3)
 #pragma unroll
     for (int c = 0; c < 4; ++c) walk.start[c] = 0;
     if (bias != nullptr) both(bias, walk.start);
-    if constexpr (std::is_same_v<To, ToCodes>) {
-        // A power of two changes no rounding: dividing a's half divides the results.
-        float inverse = power_of_two(*largest, kGluHeadroom).inverse;
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-            walk.start[c] *= inverse;
-#pragma unroll
-            for (int tap = 0; tap < 9; ++tap) walk.w[tap][c] *= inverse;
-        }
-    }
 
     typename Walk<T, To>::Sums a, b, c;
 #pragma unroll
@@ -252,18 +254,18 @@ Frames frames_of(const Tensor& x) {
     return {static_cast<int>(x.dim(2)), static_cast<int>(x.dim(3)), static_cast<int>(x.cols() / 2)};
 }
 
-// Whether the walk suits: 16-bit pairs of channels at even addresses, offsets in 32 bits.
+// Whether the walk suits: 16-bit pairs of channels at even addresses, rows for a strip, offsets in 32 bits.
 bool walks(const Tensor& x, const Tensor& weight, const Tensor& bias, const void* y) {
     auto even = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % (2 * size_of(x.dtype())) == 0; };
     int64_t inner = x.cols() / 2;
-    return size_of(x.dtype()) == 2 && inner % 2 == 0 && x.dim(0) * x.dim(1) < 65536 &&
+    return size_of(x.dtype()) == 2 && x.dim(2) >= kRowsOut && inner % 2 == 0 && x.dim(0) * x.dim(1) < 65536 &&
            x.dim(2) * x.dim(3) * 2 * inner < INT32_MAX && even(x.raw()) && even(weight.raw()) &&
            even(bias.raw()) && even(y);
 }
 
 template <class T, class To>
-void walk_over(const Tensor& x, const Tensor& weight, const Tensor& bias, const To& to,
-               const uint32_t* largest, int64_t frames, int64_t rows, const Part& part) {
+void walk_over(const Tensor& x, const Tensor& weight, const Tensor& bias, const To& to, int64_t frames,
+               int64_t rows, const Part& part) {
     Frames f = frames_of(x);
     // Blocks of the size that leaves fewest threads without channels.
     int pairs = f.inner / 2;
@@ -271,7 +273,7 @@ void walk_over(const Tensor& x, const Tensor& weight, const Tensor& bias, const 
     dim3 grid((static_cast<unsigned>(pairs) + threads - 1) / threads,
               static_cast<unsigned>((rows + kRowsOut - 1) / kRowsOut), static_cast<unsigned>(frames));
     depthwise_glu_kernel<T><<<grid, threads, 0, stream_of(x.device())>>>(
-        pointer<T>(x), pointer<T>(weight), bias.defined() ? pointer<T>(bias) : nullptr, to, largest, f, part);
+        pointer<T>(x), pointer<T>(weight), bias.defined() ? pointer<T>(bias) : nullptr, to, f, part);
     check_launch("depthwise_glu_kernel", x.device());
 }
 
@@ -307,7 +309,7 @@ void depthwise_glu(const DepthwiseGluArgs& args) {
         if constexpr (sizeof(T) == 2) {
             if (walks(args.x, args.weight, args.bias, args.y.raw())) {
                 ToDense<T> to{pointer<T>(args.y)};
-                return walk_over<T>(args.x, args.weight, args.bias, to, nullptr, frames, args.x.dim(2), {});
+                return walk_over<T>(args.x, args.weight, args.bias, to, frames, args.x.dim(2), {});
             }
         }
         depthwise_glu_any_kernel<T><<<grid_for(args.y.numel(), 256), 256, 0, stream_of(args.x.device())>>>(
@@ -326,15 +328,14 @@ void depthwise_glu_fp8(const DepthwiseGluFp8Args& args) {
     cudaStream_t stream = stream_of(codes.device());
     Tensor largest = zeros({1}, DType::I32, codes.device());
     auto* bits = static_cast<uint32_t*>(largest.raw());
-    ToCodes to{pointer<uint8_t>(codes)};
+    ToCodes to{pointer<uint8_t>(codes), bits, 0};
     if (walks(args.x, args.weight, args.bias, codes.raw())) {
         dispatch_cuda("depthwise_glu_fp8", args.x.dtype(), [&]<class T>() {
             if constexpr (sizeof(T) == 2) {
                 Part part{sample.frames[0], sample.frames[1] - sample.frames[0],
                           static_cast<int>(sample.first_row)};
-                walk_over<T>(args.x, args.weight, args.bias, ToLargest{bits, 0}, nullptr, 2, sample.rows,
-                             part);
-                walk_over<T>(args.x, args.weight, args.bias, to, bits, frames, args.x.dim(2), {});
+                walk_over<T>(args.x, args.weight, args.bias, ToLargest{bits, 0}, 2, sample.rows, part);
+                walk_over<T>(args.x, args.weight, args.bias, to, frames, args.x.dim(2), {});
             }
         });
     } else {
