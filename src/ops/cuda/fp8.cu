@@ -1,10 +1,11 @@
-// E4M3 (ops/fp8.h). On Hopper products are those of its 8-bit tensor cores
-// (gemm_sm90.h); elsewhere, and where an alignment does not suit that kernel,
-// those of the dequantised operands, which have the same values.
+// E4M3 (ops/fp8.h). On Hopper products are those of its 8-bit tensor cores: cuBLASLt's where a bias alone follows a large one,
+// else our own (gemm_sm90.h). Elsewhere, and where an alignment does not suit, those of the dequantised operands, which have
+// the same values.
 #include "ops/fp8.h"
 
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/rows.cuh"
+#include "ops/cuda/gemm.h"
 #include "ops/cuda/gemm_sm90.h"
 
 namespace sana::cuda {
@@ -41,6 +42,30 @@ HopperProduct product_of(const Fp8& x, const Fp8& weight, const Epilogue& out, T
     p.residual = out.residual.raw();
     p.residual_stride = out.residual.defined() ? out.residual.row_stride() : 0;
     return p;
+}
+
+// With fewer rows the library has kernels of its own choice that no case covers.
+constexpr int64_t kManyRows = 1024;
+
+// Products that a bias alone follows are faster in cuBLASLt, which has no gate and adds residuals to rounded results.
+bool by_library(const LinearFp8Args& args) {
+    const Epilogue& out = args.out;
+    if (out.activation != Activation::none || out.gate.defined() || out.residual.defined()) return false;
+    Product p{.dtype = DType::F8E4M3,
+              .y_dtype = args.y.dtype(),
+              .M = args.y.rows(),
+              .N = args.y.cols(),
+              .K = args.x.codes.cols(),
+              .x = matrix(args.x.codes),
+              .w = matrix(args.weight.codes),
+              .y = matrix(args.y),
+              .bias = args.bias.raw(),
+              .device = args.y.device(),
+              .x_scale = pointer<float>(args.x.scale),
+              .w_scale = pointer<float>(args.weight.scale)};
+    if (p.M < kManyRows || !has_fp8_product(p)) return false;
+    product(p);
+    return true;
 }
 
 bool on_tensor_cores(const LinearFp8Args& args) {
@@ -90,7 +115,7 @@ void dequantise(const DequantiseArgs& args) {
 }
 
 void linear_fp8(const LinearFp8Args& args) {
-    if (args.y.numel() == 0 || on_tensor_cores(args)) return;
+    if (args.y.numel() == 0 || by_library(args) || on_tensor_cores(args)) return;
     DType dtype = args.y.dtype();
     Tensor x = sana::dequantise(args.x, dtype), weight = sana::dequantise(args.weight, dtype);
     linear({x, weight, args.bias, args.out, args.y});

@@ -21,12 +21,17 @@ struct Product {
     Matrix x = {}, w = {}, y = {}, c = {};  // c without data: none
     const void* bias = nullptr;
     Device device;
+    // E4M3 (dtype F8E4M3, y_dtype and bias bf16): x stands for x * x_scale of its row, w for w * w_scale of its row.
+    const float *x_scale = nullptr, *w_scale = nullptr;  // [M], [N]
     // Stored the other way round: x as [K,M], w as [K,N].
     bool x_transposed = false, w_transposed = false;
     // Several products of the same form; elements from one to the next.
     int64_t batch = 1, x_batch = 0, w_batch = 0, y_batch = 0;  // c goes like y
 };
 void product(const Product& p);
+
+// Whether the library multiplies rows of E4M3 with scales, and operands are aligned as it asks (16 bytes).
+bool has_fp8_product(const Product& p);
 
 // What follows a product: y = residual + gate * activation(sum + bias + identity), rounded once.
 struct Finish {

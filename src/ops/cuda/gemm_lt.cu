@@ -15,6 +15,7 @@
 #include "ops/choices.h"
 #include "ops/cuda/device/element.cuh"
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/hopper.h"
 
 namespace sana::cuda {
 
@@ -36,6 +37,7 @@ cudaDataType_t type_of(DType dtype) {
         case DType::F32: return CUDA_R_32F;
         case DType::BF16: return CUDA_R_16BF;
         case DType::F16: return CUDA_R_16F;
+        case DType::F8E4M3: return CUDA_R_8F_E4M3;
         default: fail("matrix products of ", dtype, " do not exist on a CUDA device");
     }
 }
@@ -78,8 +80,18 @@ struct Descriptors {
             cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
             set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue, p);
             set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias, p);
-            cudaDataType_t type = type_of(p.dtype);
+            cudaDataType_t type = type_of(p.dtype == DType::F8E4M3 ? p.y_dtype : p.dtype);
             set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type, p);
+        }
+        if (p.dtype == DType::F8E4M3) {
+            // Sums as the tensor cores keep them; exact ones run at 0.75 of the speed (docs/performance.md).
+            int8_t fast = 1;
+            set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, fast, p);
+            cublasLtMatmulMatrixScale_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+            set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, mode, p);
+            set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, mode, p);
+            set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p.w_scale, p);
+            set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p.x_scale, p);
         }
         // A matrix of one column may have any stride, but cuBLASLt asks for one of at least its rows.
         auto stride = [](const Matrix& m, int64_t rows) { return std::max(m.stride, rows); };
@@ -358,6 +370,12 @@ Algorithm decide(const Call& call, Descriptors& descriptors) {
 }
 
 }  // namespace
+
+bool has_fp8_product(const Product& p) {
+    return is_hopper(p.device) && p.y_dtype == DType::BF16 && alignment(p.x, p.dtype, 0) == 16 &&
+           alignment(p.w, p.dtype, 0) == 16 && alignment(p.y, p.y_dtype, 0) == 16 && p.K % 16 == 0 &&
+           p.N % 16 == 0;
+}
 
 void product(const Product& p) {
     if (p.M == 0 || p.N == 0 || p.batch == 0) return;
