@@ -13,7 +13,7 @@ namespace sana::apps {
 namespace {
 
 struct QuantizeOptions {
-    std::string model, transformer, preset, device = "auto", keep;
+    std::string model, transformer, preset, device = "auto", keep = globs_text(dit_fp8_rule().keep);
     bool report = false, random = false;
     double threshold = 0.06, timestep = 500;
     int64_t width = 256, height = 256, frames = 17, batch = 2, layers = 0;
@@ -75,22 +75,24 @@ void quantize(const QuantizeOptions& o, const Common& common) {
                      ", \"error\": ", layer.error, ", \"kept\": ", layer.kept ? "true" : "false", "}");
     }
     int64_t kept = std::count_if(report.layers.begin(), report.layers.end(), [](auto& l) { return l.kept; });
-    char text_line[300];
-    std::snprintf(text_line, sizeof text_line,
-                  "%s: relative L2 error of a prediction, fp8 against bf16: %.2e with %zu layers in fp8",
-                  subject.name.c_str(), report.all, report.layers.size());
-    console.line(text_line);
+    // What to give to sana generate: what was not tried, and what turned out to lose much.
+    std::string keep = globs_text(rule.keep) + (rule.keep.empty() || kept == 0 ? "" : ",") + report.keep();
+    char figures[160];
+    std::snprintf(figures, sizeof figures,
+                  ": relative L2 error of a prediction, fp8 against bf16: %.2e with %zu layers in fp8",
+                  report.all, report.layers.size());
+    console.line(subject.name + figures);
     if (kept > 0) {
-        std::snprintf(text_line, sizeof text_line,
-                      ", %.2e with the %lld above %.2e left as bf16:\n  --fp8-keep '", report.chosen,
+        std::snprintf(figures, sizeof figures, ", %.2e with the %lld above %.2e left as bf16", report.chosen,
                       static_cast<long long>(kept), o.threshold);
-        console.line(text_line + report.keep() + "'");
+        console.line(figures);
     }
+    console.line("  --fp8-keep '" + keep + "'");
     console.event(
         "fp8", join("\"model\": ", json_string(subject.name), ", \"device\": ", json_string(join(device)),
                     ", \"prediction_error\": ", report.all, ", \"prediction_error_chosen\": ", report.chosen,
-                    ", \"threshold\": ", o.threshold, ", \"keep\": ", json_string(report.keep()),
-                    ", \"layers\": [", rows, "]"));
+                    ", \"threshold\": ", o.threshold, ", \"keep\": ", json_string(keep), ", \"layers\": [",
+                    rows, "]"));
 }
 
 }  // namespace
@@ -118,7 +120,11 @@ void add_quantize(CLI::App& app, Common& common) {
         ->check(CLI::Range(1, 64));
     command->add_option("--threshold", o->threshold, "Layers with a larger error stay bf16 (default 0.06)")
         ->check(CLI::Range(0.0, 1.0));
-    command->add_option("--keep", o->keep, "Layers that are not tried: globs between commas")
+    command
+        ->add_option("--keep", o->keep,
+                     "Layers that stay bf16 and are not tried: globs between commas "
+                     "(default " +
+                         o->keep + ", as of sana generate --fp8-keep)")
         ->type_name("GLOBS");
     command->add_option("--timestep", o->timestep, "Of the drawn input, 0 .. 1000 (default 500)")
         ->check(CLI::Range(0.0, 1000.0));

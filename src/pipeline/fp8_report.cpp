@@ -5,12 +5,18 @@
 
 namespace sana {
 
+std::string globs_text(const std::vector<std::string>& globs) {
+    std::string text;
+    for (const std::string& glob : globs) text += (text.empty() ? "" : ",") + glob;
+    return text;
+}
+
 std::string Fp8Report::keep() const {
-    std::string out;
+    std::vector<std::string> names;
     for (const Layer& layer : layers) {
-        if (layer.kept) out += (out.empty() ? "" : ",") + layer.name;
+        if (layer.kept) names.push_back(layer.name);
     }
-    return out;
+    return globs_text(names);
 }
 
 Fp8Report fp8_report(DiT& model, const Fp8Rule& rule, double threshold,

@@ -27,4 +27,7 @@ struct Fp8Report {
 Fp8Report fp8_report(DiT& model, const Fp8Rule& rule, double threshold,
                      const std::function<Tensor()>& predict);
 
+// Globs as parse_globs() reads them.
+std::string globs_text(const std::vector<std::string>& globs);
+
 }  // namespace sana

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "pipeline/fp8_report.h"
 #include "pipeline/memory_plan.h"
 
 namespace sana {
@@ -119,9 +120,9 @@ std::vector<ParameterInfo> make_table() {
         "E4M3, half the memory of their weights, faster on Hopper GPUs and as bf16 elsewhere. auto: bf16 on "
         "a GPU, fp32 on the CPU.")
         .choices = {"auto", "fp32", "bf16", "fp8"};
-    add("machine", "fp8-keep", Type::text, "",
+    add("machine", "fp8-keep", Type::text, globs_text(dit_fp8_rule().keep),
         "With --precision fp8: layers that stay bf16, as globs between commas over the names that sana "
-        "quantize --report prints ('blocks.0.*,*.cross.q').");
+        "quantize --report prints ('blocks.0.*,*.cross.q'); empty: none.");
     add("machine", "vae-precision", Type::choice, "auto",
         "Of the autoencoder. auto: bf16 on a GPU, fp32 on the CPU.")
         .choices = {"auto", "fp32", "bf16"};

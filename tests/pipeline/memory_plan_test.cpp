@@ -105,7 +105,7 @@ TEST(MemoryPlan, EightBitWeightsLeaveRoomForMore) {
     auto weights = [](const Fp8Rule& fp8) {
         return phase(plan_of("sana-video-2b-480p", k480p, 80 * kGiB, fp8), Phase::denoise).weights;
     };
-    Fp8Rule rule = dit_fp8_rule(), some = rule;
+    Fp8Rule rule{dit_fp8_rule().layers, {}}, some = rule;
     some.keep = {"blocks.0.*"};
     // Nine tenths of the weights are factors of products and take half.
     EXPECT_NEAR(static_cast<double>(weights(rule)) / static_cast<double>(weights({})), 0.55, 0.03);
