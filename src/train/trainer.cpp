@@ -36,11 +36,10 @@ private:
     Prefetch prefetch_;
 };
 
-// A batch as the host has made it ready.
+// A batch that is ready to be computed.
 struct Ready {
     Batch batch;
-    Draws draws;
-    std::vector<Tensor> prepared;
+    std::vector<Tensor> inputs;
     std::exception_ptr error;  // why there is none
 };
 
@@ -138,8 +137,8 @@ private:
             int64_t step = position / o_.accumulation;
             bool of_pictures = o_.image_interval > 0 && step > 0 && step % o_.image_interval == 0;
             out.batch = (of_pictures ? *pictures_ : *videos_).next();
-            out.draws = {o_.seed, position};
-            out.prepared = objective_.prepare(out.batch, out.draws);
+            Draws draws{o_.seed, position};
+            out.inputs = objective_.inputs(out.batch, objective_.prepare(out.batch, draws), draws);
         } catch (...) {
             out.error = std::current_exception();
         }
@@ -175,8 +174,7 @@ private:
             Ready now = next_ ? std::move(*next_) : make_ready(at_.position);
             next_.reset();
             if (now.error) std::rethrow_exception(now.error);
-            std::vector<Tensor> inputs = objective_.inputs(now.batch, now.prepared, now.draws);
-            std::vector<Tensor> computed = compute(inputs);
+            std::vector<Tensor> computed = compute(now.inputs);
             slab_.gather(computed[1], share);
             at_.position += 1;
             bool last = i + 1 == o_.accumulation;
@@ -184,7 +182,7 @@ private:
             if (!last || step < o_.steps) next_ = make_ready(at_.position);
             if (last) norm = slab_.norm();
             double value = item(computed[0]);
-            if (!std::isfinite(value)) stop_at_loss(now.batch, inputs, value);
+            if (!std::isfinite(value)) stop_at_loss(now.batch, now.inputs, value);
             loss += value * share;
             for (size_t k = 0; log && k < part_names_.size(); ++k)
                 parts[part_names_[k]] += item(computed[k + 2]) * share;
