@@ -15,8 +15,9 @@ namespace sana::apps {
 namespace {
 
 std::unique_ptr<Source> drawn(const Settings& s, const Bucket& bucket, int64_t batch, world::Split split,
-                              uint64_t offset) {
+                              uint64_t offset, int64_t clips = 0) {
     world::WorldSourceOptions o;
+    o.clips = clips;
     o.seed = static_cast<uint64_t>(s.integer("seed")) + offset;
     o.buckets = {bucket};
     o.batch = batch;
@@ -53,8 +54,8 @@ TrainSources make_sources(const Settings& s, const std::function<void(const std:
     int64_t batch = s.integer("batch"), picture_batch = s.integer("picture-batch");
     TrainSources out;
     bool draw = data == "world";
-    out.videos =
-        draw ? drawn(s, clip, batch, world::Split::training, 0) : from_files(s, data, clip, batch, report);
+    out.videos = draw ? drawn(s, clip, batch, world::Split::training, 0, s.integer("clips"))
+                      : from_files(s, data, clip, batch, report);
     if (held_out == "world" || (held_out.empty() && draw)) {
         out.held_out = drawn(s, clip, batch, world::Split::held_out, 1);
     } else if (!held_out.empty()) {
@@ -79,7 +80,9 @@ FlowObjective::Latents online_latents(const Vae& vae) {
 }
 
 TrainCache::TrainCache(const Settings& s, Device device, DType compute,
-                       const std::function<void(const std::string&)>& report) {
+                       const std::function<void(const std::string&)>& report)
+    : in_memory_(s.text("data") == "world" && s.integer("clips") > 0) {
+    if (in_memory_) return;
     auto files = [&](const char* name) { return s.given(name) && s.text(name) != "world"; };
     if (s.text("cache") == "none" || !(files("data") || files("pictures") || files("held-out"))) return;
     std::string model = s.text("model"),
@@ -121,9 +124,14 @@ FlowObjective::Latents TrainCache::latents(const Vae& vae) {
             Tensor mean = vae.encode(video_tensor(one, vae.dtype(), vae.device())).mean;
             all.push_back(vae.normalise(mean.to(DType::F32)));
             ++made_;
-            if (batch.samples[i].lasting)
-                latents_->keep(latents_key(batch.samples[i], batch.bucket),
-                               {{"latents", all.back().to(kCpu)}});
+            if (!batch.samples[i].lasting) continue;
+            std::string key = latents_key(batch.samples[i], batch.bucket);
+            if (in_memory_) {
+                std::lock_guard lock(mutex_);
+                memory_[key] = all.back();
+            } else {
+                latents_->keep(key, {{"latents", all.back().to(kCpu)}});
+            }
         }
         return concat(all, 0);
     };
@@ -136,7 +144,13 @@ Source::Kept TrainCache::kept() {
 
 Tensor TrainCache::find(const Sample& sample, const Bucket& bucket) {
     if (!sample.lasting) return {};
-    std::optional<TensorMap> found = latents_->find(latents_key(sample, bucket));
+    std::string key = latents_key(sample, bucket);
+    if (in_memory_) {
+        std::lock_guard lock(mutex_);
+        auto it = memory_.find(key);
+        return it == memory_.end() ? Tensor() : it->second;
+    }
+    std::optional<TensorMap> found = latents_->find(key);
     return found && found->count("latents") != 0 ? found->at("latents") : Tensor();
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 
 #include "pipeline/parameters.h"
 #include "pipeline/vae.h"
@@ -30,13 +32,14 @@ TrainSources make_sources(const Settings& settings, const std::function<void(con
 // Latents that the autoencoder makes now, of every batch.
 FlowObjective::Latents online_latents(const Vae& vae);
 
-// Latents and text states of clips from files, kept in the folder that the setting cache names.
+// Latents and text states of clips from files, kept in the folder that the setting cache names; latents of drawn clips that
+// come again (the setting clips), kept in the device's memory.
 class TrainCache {
 public:
-    // Nothing is kept (on() is false) when all clips are drawn, or when cache is 'none'.
+    // Nothing is kept (on() is false) when all clips are drawn and none comes again, or when cache is 'none'.
     TrainCache(const Settings& settings, Device device, DType compute,
                const std::function<void(const std::string&)>& report);
-    bool on() const { return latents_.has_value(); }
+    bool on() const { return in_memory_ || latents_.has_value(); }
     TensorCache* text() { return text_ ? &*text_ : nullptr; }
     // Clip by clip: those that are not kept are made, and kept.
     FlowObjective::Latents latents(const Vae& vae);
@@ -47,6 +50,9 @@ private:
     Tensor find(const Sample& sample, const Bucket& bucket);
 
     std::optional<TensorCache> latents_, text_;
+    bool in_memory_;  // drawn clips that come again: their latents stay on the device, by key
+    std::mutex mutex_;
+    std::map<std::string, Tensor> memory_;
     int64_t used_ = 0, made_ = 0;  // latents
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -261,6 +262,37 @@ TEST(Judge, PsnrOfPictures) {
     Tensor a = full({4, 4, 3}, 100, DType::U8), b = full({4, 4, 3}, 110, DType::U8);
     EXPECT_DOUBLE_EQ(psnr(a, a), 100);
     EXPECT_NEAR(psnr(a, b), 20 * std::log10(25.5), 1e-9);
+}
+
+TEST(WorldSource, ClipsComeAgainInAnotherOrderAndOtherWords) {
+    WorldSourceOptions options{.seed = 11, .buckets = {{9, 48, 80}}, .batch = 3, .clips = 12};
+    WorldSource source(options);
+    EXPECT_EQ(source.batches_per_epoch(), 4);
+    std::map<int64_t, std::set<std::string>> captions;
+    std::vector<std::vector<int64_t>> passes(5);
+    for (int64_t position = 0; position < 20; ++position) {
+        for (const Sample& s : source.batch(position).samples) {
+            passes[static_cast<size_t>(position / 4)].push_back(s.index);
+            captions[s.index].insert(s.caption);
+            EXPECT_EQ(s.hash, WorldSource({.seed = 11, .buckets = {{9, 48, 80}}, .batch = 1})
+                                  .batch(s.index)
+                                  .samples[0]
+                                  .hash);
+        }
+    }
+    size_t wordings = 0;
+    for (const auto& [index, texts] : captions) wordings += texts.size();
+    EXPECT_GT(wordings, 12u * 3);
+    std::set<std::vector<int64_t>> orders(passes.begin(), passes.end());
+    EXPECT_GT(orders.size(), 2u);
+    for (std::vector<int64_t>& pass : passes) {
+        std::sort(pass.begin(), pass.end());
+        for (int64_t i = 0; i < 12; ++i) EXPECT_EQ(pass[static_cast<size_t>(i)], i);
+    }
+    EXPECT_NE(source.fingerprint(),
+              WorldSource({.seed = 11, .buckets = {{9, 48, 80}}, .batch = 3}).fingerprint());
+    options.clips = 13;
+    EXPECT_THROW(WorldSource{options}, InputError);
 }
 
 TEST(WorldSource, BatchesAreFunctionsOfTheirPosition) {

@@ -1,5 +1,7 @@
 #include "train/world/world_source.h"
 
+#include <numeric>
+
 #include "core/hash.h"
 
 namespace sana::world {
@@ -14,11 +16,28 @@ constexpr int kEdition = 1;
 WorldSource::WorldSource(WorldSourceOptions options) : options_(std::move(options)) {
     check_input(options_.batch >= 1 && !options_.buckets.empty() && options_.wordings >= 1,
                 "a source of drawn clips needs a batch size, a bucket and a wording, each at least 1");
+    check_input(options_.clips >= 0 && options_.clips % options_.batch == 0, "there are to be ",
+                options_.clips, " different clips, which is no multiple of the batch size ", options_.batch);
+    check_input(options_.clips == 0 || options_.buckets.size() == 1,
+                "clips that come again have one size; drawn in ", options_.buckets.size(),
+                " sizes, let them be endless");
     for (const Bucket& bucket : options_.buckets) make_scene(0, 0, bucket, options_.fps, options_.split);
 }
 
 Scene WorldSource::scene(int64_t index, const Bucket& bucket) const {
     return make_scene(options_.seed, index, bucket, options_.fps, options_.split);
+}
+
+// A pass goes through the clips in steps that have no divisor in common with their number.
+int64_t WorldSource::clip_of(int64_t number) const {
+    int64_t clips = options_.clips;
+    if (clips == 0) return number;
+    Draws draws(options_.seed, hash_of(join("pass ", number / clips)));
+    int64_t step = 0, start = draws.below(static_cast<int>(clips));
+    do {
+        step = 1 + draws.below(static_cast<int>(clips));
+    } while (std::gcd(step, clips) != 1);
+    return (number % clips * step + start) % clips;
 }
 
 Batch WorldSource::batch(int64_t position) const {
@@ -27,14 +46,17 @@ Batch WorldSource::batch(int64_t position) const {
     batch.bucket = draws.of(options_.buckets);
     for (int64_t i = 0; i < options_.batch; ++i) {
         Sample s;
-        s.index = position * options_.batch + i;
+        int64_t number = position * options_.batch + i;
+        s.index = clip_of(number);
+        int64_t first_wording = options_.clips == 0 ? 0 : number / options_.clips * options_.wordings;
         s.id = join("drawn clip ", s.index, " of seed ", static_cast<int64_t>(options_.seed));
         s.fps = options_.fps;
+        s.lasting = options_.clips > 0;
         s.hash = sha256_hex(join("world ", int64_t{kEdition}, ' ', static_cast<int64_t>(options_.seed), ' ',
                                  s.index, ' ', options_.split == Split::held_out, ' ', options_.fps));
         Scene scene = this->scene(s.index, batch.bucket);
         for (int n = 0; n < options_.wordings; ++n)
-            s.captions.push_back(make_caption(scene, n, {.wording = options_.split}).text);
+            s.captions.push_back(make_caption(scene, first_wording + n, {.wording = options_.split}).text);
         s.caption = s.captions[static_cast<size_t>(draws.below(options_.wordings))];
         batch.samples.push_back(std::move(s));
     }
@@ -50,6 +72,7 @@ std::string WorldSource::fingerprint() const {
         join("world edition ", int64_t{kEdition}, ", seed ", static_cast<int64_t>(options_.seed), ", ",
              options_.split == Split::held_out ? "held out" : "training", ", batch ", options_.batch, ", ",
              options_.fps, " fps, ", int64_t{options_.wordings}, " wordings, buckets");
+    if (options_.clips > 0) text = join(options_.clips, " clips of ", text);
     for (const Bucket& b : options_.buckets) text += join(' ', b.frames, 'x', b.height, 'x', b.width);
     return text;
 }

@@ -13,12 +13,15 @@ struct WorldSourceOptions {
     double fps = 16;
     Split split = Split::training;  // held-out: combinations and wordings that training never sees
     int wordings = 4;               // captions a clip
+    // How many different clips there are: a multiple of batch. After them all come again, in another order and in other
+    // words. 0: no clip comes twice.
+    int64_t clips = 0;
 };
 
 class WorldSource : public Source {
 public:
     explicit WorldSource(WorldSourceOptions options);
-    int64_t batches_per_epoch() const override { return 0; }
+    int64_t batches_per_epoch() const override { return options_.clips / options_.batch; }
     Batch batch(int64_t position) const override;
     Tensor video(const Sample& sample, const Bucket& bucket) const override;
     std::string fingerprint() const override;
@@ -26,6 +29,8 @@ public:
     Scene scene(int64_t index, const Bucket& bucket) const;
 
 private:
+    int64_t clip_of(int64_t number) const;  // of the endless order
+
     WorldSourceOptions options_;
 };
 
