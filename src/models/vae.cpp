@@ -1,5 +1,7 @@
 #include "models/vae.h"
 
+#include <algorithm>
+
 #include "core/available_memory.h"
 
 namespace sana {
@@ -9,12 +11,15 @@ namespace {
 // Parts of the available memory that one activation may take: a handful are alive at once, beside the cache of two frames
 // a convolution; a larger share gains nothing, as a few frames occupy a device.
 constexpr int64_t kShare = 24, kMostFrames = 16;
+// On the CPU an activation stays near this: its threads are busy with one latent frame, and the memory is not one program's.
+constexpr int64_t kHostActivation = int64_t{400} << 20;
 
 }  // namespace
 
 int64_t chunk_for(int64_t latent_frames, int64_t frame_bytes, Device device) {
-    int64_t most = std::clamp<int64_t>(available_memory(device) / kShare / std::max<int64_t>(1, frame_bytes),
-                                       1, kMostFrames);
+    int64_t bytes = available_memory(device) / kShare;
+    if (device == kCpu) bytes = std::min(bytes, kHostActivation);
+    int64_t most = std::clamp<int64_t>(bytes / std::max<int64_t>(1, frame_bytes), 1, kMostFrames);
     int64_t later = std::max<int64_t>(1, latent_frames - 1), parts = (later + most - 1) / most;
     return (later + parts - 1) / parts;
 }

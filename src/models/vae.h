@@ -77,7 +77,7 @@ inline bool valid_frames(int64_t frames, int64_t temporal_factor) {
 }
 
 // Latent frames that are decoded or encoded at once when one of them makes largest activations of frame_bytes: as many as
-// the device has memory for, and in equal parts.
+// the device has memory for (the CPU: few enough that a long clip takes no more memory than a short one), in equal parts.
 int64_t chunk_for(int64_t latent_frames, int64_t frame_bytes, Device device);
 
 // Runs a causal half of an autoencoder over a clip, one frame first, then chunks of at most chunk * unit frames, and hands
