@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-TrainOptions train_options(const Settings& s, Device device, DType compute, bool resume) {
+TrainOptions train_options(const Settings& s, Device device, DType compute, bool resume, Group& group) {
     TrainOptions o;
     o.folder = s.text("out");
     o.steps = s.integer("steps");
@@ -51,6 +51,7 @@ TrainOptions train_options(const Settings& s, Device device, DType compute, bool
     o.keep = s.integer("keep");
     o.small_checkpoints = s.flag("small-checkpoints");
     o.resume = resume;
+    o.group = &group;
     return o;
 }
 
@@ -108,6 +109,7 @@ struct Run {
     Device device;
     DType compute;
     bool resume;
+    Group& group;
 
     TrainHooks hooks() const {
         TrainHooks h;
@@ -186,7 +188,7 @@ struct Run {
             for (int64_t i = 0; i < 8; ++i) batches.push_back(batch_with_pixels(source, i, h.note));
             objective.measure_latents(batches);
         };
-        return train(objective, sources.data(s), train_options(s, device, compute, resume), h);
+        return train(objective, sources.data(s), train_options(s, device, compute, resume, group), h);
     }
 
     TrainResult dit() const {
@@ -235,27 +237,33 @@ struct Run {
         TrainSources sources = make_sources(s, [this](const std::string& what) { console.note(what); });
         TrainHooks h = hooks();
         h.samples = [this](int64_t step, const std::string& folder) { samples(step, folder); };
-        TrainResult result =
-            train(objective, sources.data(s, cache.kept()), train_options(s, device, compute, resume), h);
+        TrainResult result = train(objective, sources.data(s, cache.kept()),
+                                   train_options(s, device, compute, resume, group), h);
         if (cache.on()) console.note(cache.summary());
         return result;
     }
 };
 
-void run_train(const Settings& s, const Common& common, bool resume) {
+void run_train(const Settings& s, const Common& common, bool resume, Group& group) {
     Console console(common);
     check_input(s.given("model"), "no model to start from; set model to a folder in the diffusers layout");
     check_input(s.given("out"), "no folder for the run; set out");
     if (s.integer("threads") > 0) set_threads(static_cast<int>(s.integer("threads")));
     Device device = find_device(s.text("device"));
+    if (group.size() > 1) {
+        set_threads(std::max(1, threads() / group.size()));
+        if (device != kCpu) device = find_device(join("cuda:", device.index + group.rank()));
+    }
     std::string word = s.text("precision");
     DType compute = word == "auto" ? (device == kCpu ? DType::F32 : DType::BF16) : parse_dtype(word).value();
     check_input(compute == DType::F32 || device != kCpu,
                 "training in bf16 needs a GPU; on the CPU use --precision fp32");
     make_folders(s.text("out"));
-    write_text_file(s.text("out") + "/config.toml", s.to_toml());
-    Run run{s, common, console, device, compute, resume};
+    if (group.rank() == 0) write_text_file(s.text("out") + "/config.toml", s.to_toml());
+    Run run{s, common, console, device, compute, resume, group};
     TrainResult result = s.text("stage") == "vae" ? run.vae() : run.dit();
+    if (group.rank() > 0) return;
+    group.finish();
     if (s.integer("lora-rank") == 0) copy_rest(s.text("model"), result.model);
     console.event("done", join("\"step\": ", result.step, ", \"loss\": ", result.loss,
                                ", \"held_out\": ", result.held_out, ", \"step_s\": ", result.seconds_a_step,
@@ -264,6 +272,27 @@ void run_train(const Settings& s, const Common& common, bool resume) {
     console.line(join("step ", result.step, ": loss ", result.loss, ", held out ", result.held_out, ", ",
                       result.seconds_a_step, " s a step", device_memory_text(device), "; model in ",
                       result.model, ", goes on with --resume"));
+}
+
+// Splits the process where several are wanted, before anything starts threads or a device.
+void run_processes(const Settings& s, const Common& common, bool resume) {
+    Group group(static_cast<int>(s.integer("processes")));
+    group.start();
+    if (group.rank() == 0) return run_train(s, common, resume, group);
+    Common quiet = common;
+    quiet.quiet = true;
+    quiet.json = false;
+    int code = 0;
+    try {
+        run_train(s, quiet, resume, group);
+    } catch (const std::exception& error) {
+        code = 1;
+        // What went wrong in all is said by the first one.
+        if (!group.another_failed())
+            std::fprintf(stderr, "error in process %d: %s\n", group.rank(), error.what());
+        group.give_up();
+    }
+    std::_Exit(code);
 }
 
 }  // namespace
@@ -291,7 +320,7 @@ void add_train(CLI::App& app, Common& common) {
             std::fputs(settings->to_toml().c_str(), stdout);
             return;
         }
-        run_train(*settings, common, *resume);
+        run_processes(*settings, common, *resume);
     });
 }
 

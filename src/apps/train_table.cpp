@@ -69,7 +69,7 @@ std::vector<ParameterInfo> make_table() {
     range(add("data", "frames", Type::integer, "33",
               "Length of clips: 1 + 4k or 1 + 8k as the autoencoder asks."),
           1, 10000, "frames");
-    range(add("data", "batch", Type::integer, "4", "Clips a batch."), 1, 4096);
+    range(add("data", "batch", Type::integer, "4", "Clips a batch, of each process."), 1, 4096);
     range(add("data", "picture-batch", Type::integer, "16", "Pictures a batch, in steps of pictures."), 1,
           4096);
     range(add("data", "image-interval", Type::integer, "0", "Every so many steps one of pictures; 0: none."),
@@ -140,6 +140,11 @@ std::vector<ParameterInfo> make_table() {
         "CPU.")
         .choices = {"auto", "fp32", "bf16"};
     range(add("machine", "threads", Type::integer, "0", "CPU threads; 0: all cores."), 0, 1024);
+    range(add("machine", "processes", Type::integer, "1",
+              "Train on so many GPUs of this machine, a process each, from the named device on; a step takes "
+              "the "
+              "mean of their gradients. On the CPU they share its threads."),
+          1, 64);
 
     range(add("record", "log-every", Type::integer, "10",
               "Steps between lines of metrics.jsonl and TensorBoard."),

@@ -89,6 +89,13 @@ std::string Slab::not_finite() const {
     return {};
 }
 
+void Slab::sum(Group& group) {
+    check(gathered_, "a sum of gradients that were not gathered");
+    if (group.size() == 1) return;
+    gradient_ = combine({{1, gradient_.to(DType::F32)}});  // a place of its own
+    group.sum(gradient_);
+}
+
 double Slab::norm() const {
     check(gathered_, "the norm of a gradient that was not gathered");
     return std::sqrt(square_sum(gradient_));

@@ -9,6 +9,7 @@
 #include "nn/module.h"
 #include "ops/optim.h"
 #include "ops/tape.h"
+#include "train/group.h"
 
 namespace sana {
 
@@ -40,6 +41,8 @@ public:
     // Adds weight * gradient to the gradient of this step.
     void gather(const Tensor& gradient, double weight);
 
+    // Over all processes; in fp32 from here on.
+    void sum(Group& group);
     double norm() const;  // of what was gathered
     // Ends a step: clips the gathered gradient, whose norm this is, and moves the weights. step counts from 1.
     void step(int64_t step, const StepOptions& options, double norm);

@@ -26,10 +26,14 @@ double seconds_since(Clock::time_point start) {
 // Batches of one source from a position on, with their pixels when the objective needs them.
 class Stream {
 public:
-    Stream(const Source& source, int64_t position, const TrainData& data, const TrainHooks& hooks)
-        : prefetch_(
-              source, position,
-              {.threads = data.threads, .pixels = data.pixels, .kept = data.kept, .report = hooks.note}) {}
+    Stream(const Source& source, int64_t position, int64_t stride, const TrainData& data,
+           const TrainHooks& hooks)
+        : prefetch_(source, position,
+                    {.threads = data.threads,
+                     .stride = stride,
+                     .pixels = data.pixels,
+                     .kept = data.kept,
+                     .report = hooks.note}) {}
     Batch next() { return prefetch_.next(); }
 
 private:
@@ -61,6 +65,7 @@ public:
         identity_["data"] = data.videos->fingerprint();
         identity_["seed"] = join(static_cast<int64_t>(o_.seed));
         identity_["accumulation"] = join(o_.accumulation);
+        if (processes() > 1) identity_["processes"] = join(processes());
         identity_["optimizer"] = o_.slab.optimizer == Optimizer::adamw ? "adamw" : "came";
         // Kept latents are made clip by clip, others batch by batch: equal to rounding only.
         if (data.kept) identity_["latents"] = "kept";
@@ -70,22 +75,29 @@ public:
 
     TrainResult go() {
         make_folders(o_.folder);
+        // The others look at the folder when the first one has found it good, before it writes there.
+        if (!leads()) meet();
         start();
-        Metrics metrics(o_.folder, at_.step);
-        metrics_ = &metrics;
+        if (leads()) {
+            meet();
+            metrics_.emplace(o_.folder, at_.step);
+        }
         // Steps of pictures before this one decide where both streams stand.
         int64_t picture_steps =
             o_.image_interval > 0 && at_.step > 0 ? (at_.step - 1) / o_.image_interval : 0;
-        videos_.emplace(*data_.videos, (at_.step - picture_steps) * o_.accumulation, data_, hooks_);
-        if (o_.image_interval > 0)
-            pictures_.emplace(*data_.pictures, picture_steps * o_.accumulation, data_, hooks_);
+        auto open = [&](std::optional<Stream>& stream, const Source& source, int64_t steps) {
+            stream.emplace(source, steps * o_.accumulation * processes() + rank(), processes(), data_,
+                           hooks_);
+        };
+        open(videos_, *data_.videos, at_.step - picture_steps);
+        if (o_.image_interval > 0) open(pictures_, *data_.pictures, picture_steps);
         began_ = Clock::now();
         int64_t first = at_.step;
         while (at_.step < o_.steps) {
             make_step();
             if (at_.step % o_.hold_out_every == 0 || at_.step == o_.steps) hold_out();
-            bool stop = hooks_.cancelled && hooks_.cancelled();
-            bool out_of_time = o_.minutes > 0 && seconds_since(began_) > 60 * o_.minutes;
+            bool stop = of_any(hooks_.cancelled && hooks_.cancelled());
+            bool out_of_time = of_any(o_.minutes > 0 && seconds_since(began_) > 60 * o_.minutes);
             if (at_.step % o_.checkpoint_every == 0 || at_.step == o_.steps || stop || out_of_time) save();
             if (o_.sample_every > 0 && at_.step % o_.sample_every == 0 && at_.step < o_.steps) sample();
             if (stop) throw Cancelled(join("stopped after step ", at_.step, "; --resume goes on from there"));
@@ -94,12 +106,29 @@ public:
         result_.seconds_a_step =
             at_.step == first ? 0 : seconds_since(began_) / static_cast<double>(at_.step - first);
         result_.step = at_.step;
-        result_.checkpoint = checkpoints_.newest_folder();
+        if (leads()) result_.checkpoint = checkpoints_.newest_folder();
         sample();
         return result_;
     }
 
 private:
+    int processes() const { return o_.group == nullptr ? 1 : o_.group->size(); }
+    int rank() const { return o_.group == nullptr ? 0 : o_.group->rank(); }
+    bool leads() const { return rank() == 0; }
+    // Sums over the processes, so that all know the same.
+    void sum(std::vector<double>& values) const {
+        if (o_.group != nullptr) o_.group->sum(values);
+    }
+    void meet() const {
+        std::vector<double> nothing(1);
+        sum(nothing);
+    }
+    bool of_any(bool here) const {
+        std::vector<double> count{here ? 1.0 : 0.0};
+        sum(count);
+        return count[0] > 0;
+    }
+
     void note(const std::string& text) const {
         if (hooks_.note) hooks_.note(text);
     }
@@ -137,7 +166,7 @@ private:
             int64_t step = position / o_.accumulation;
             bool of_pictures = o_.image_interval > 0 && step > 0 && step % o_.image_interval == 0;
             out.batch = (of_pictures ? *pictures_ : *videos_).next();
-            Draws draws{o_.seed, position};
+            Draws draws{o_.seed, position * processes() + rank()};
             out.inputs = objective_.inputs(out.batch, objective_.prepare(out.batch, draws), draws);
         } catch (...) {
             out.error = std::current_exception();
@@ -168,7 +197,7 @@ private:
         auto began = Clock::now();
         int64_t step = at_.step + 1;
         bool log = step % o_.log_every == 0 || step == o_.steps;
-        double share = 1 / static_cast<double>(o_.accumulation), loss = 0, norm = 0;
+        double share = 1 / static_cast<double>(o_.accumulation * processes()), loss = 0, norm = 0;
         std::map<std::string, double> parts;
         for (int64_t i = 0; i < o_.accumulation; ++i) {
             Ready now = next_ ? std::move(*next_) : make_ready(at_.position);
@@ -180,6 +209,7 @@ private:
             bool last = i + 1 == o_.accumulation;
             // While the device computes.
             if (!last || step < o_.steps) next_ = make_ready(at_.position);
+            if (last && o_.group != nullptr) slab_.sum(*o_.group);
             if (last) norm = slab_.norm();
             double value = item(computed[0]);
             if (!std::isfinite(value)) stop_at_loss(now.batch, now.inputs, value);
@@ -195,19 +225,23 @@ private:
         options.rate = rate_at(o_, step);
         slab_.step(step, options, norm);
         at_.step = step;
-        result_.loss = loss;
+        result_.loss = loss * processes();  // of this process
         double seconds = seconds_since(began);
         pace_ = pace_ == 0 ? seconds : 0.9 * pace_ + 0.1 * seconds;
         if (log) {
+            std::vector<double> sums{loss};
+            for (const auto& [name, value] : parts) sums.push_back(value);
+            sum(sums);
+            result_.loss = sums[0];
             std::vector<std::pair<std::string, double>> values{
-                {"loss", loss}, {"norm", norm}, {"rate", options.rate}, {"seconds", seconds}};
-            values.insert(values.end(), parts.begin(), parts.end());
-            metrics_->add(step, values);
+                {"loss", sums[0]}, {"norm", norm}, {"rate", options.rate}, {"seconds", seconds}};
+            for (const auto& [name, value] : parts) values.emplace_back(name, sums[values.size() - 3]);
+            if (metrics_) metrics_->add(step, values);
         }
         if (hooks_.progress) {
             double left = pace_ * static_cast<double>(o_.steps - step);
             if (o_.minutes > 0) left = std::min(left, std::max(0.0, 60 * o_.minutes - seconds_since(began_)));
-            hooks_.progress({step, o_.steps, loss, norm, options.rate, pace_, left});
+            hooks_.progress({step, o_.steps, result_.loss, norm, options.rate, pace_, left});
         }
     }
 
@@ -239,7 +273,7 @@ private:
     }
 
     void hold_out() {
-        if (data_.held_out == nullptr || o_.hold_out_batches == 0) return;
+        if (!leads() || data_.held_out == nullptr || o_.hold_out_batches == 0) return;
         NoTape pause;
         Slab::Averaged averaged(slab_);
         std::map<std::string, double> sums;
@@ -260,6 +294,7 @@ private:
     }
 
     void save() {
+        if (!leads()) return;
         try {
             result_.checkpoint = checkpoints_.save({at_.step, at_.position, identity_}, slab_.state());
         } catch (const InputError& error) {
@@ -268,6 +303,7 @@ private:
     }
 
     void sample() {
+        if (!leads()) return;
         std::string folder = o_.folder + "/model";
         {
             Slab::Averaged averaged(slab_);
@@ -291,7 +327,7 @@ private:
     Checkpoints checkpoints_;
     std::map<std::string, std::string> identity_;
     RunPosition at_;
-    Metrics* metrics_ = nullptr;
+    std::optional<Metrics> metrics_;
     Clock::time_point began_;
     double pace_ = 0;
     TrainResult result_;

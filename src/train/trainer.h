@@ -29,6 +29,9 @@ struct TrainOptions {
     int64_t keep = 2;                // checkpoints
     bool small_checkpoints = false;  // moments in bf16: half the size, no longer exact
     bool resume = false;
+    // Processes that train together: a step takes the mean of their gradients, each of batches of its own. The first one
+    // keeps the records and the checkpoints. nullptr: this one alone.
+    Group* group = nullptr;
 };
 
 struct TrainProgress {

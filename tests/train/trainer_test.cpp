@@ -434,3 +434,38 @@ TEST(TensorBoard, RecordsCanBeRead) {
     EXPECT_EQ(events[1].substr(9),
               std::string("\x10\x05\x2a\x0d\x0a\x0b\x0a\x04loss\x15\x00\x00\x00\x3f", 17));
 }
+
+// Two processes with a batch each take the steps of one with two.
+TEST(Trainer, ProcessesTogetherTakeTheSameSteps) {
+    if (test_device() != kCpu) GTEST_SKIP() << ("a process that has used a GPU cannot be forked");
+    int before = threads();
+    set_threads(1);  // a forked process has none of the threads of its parent
+    Folder alone("alone"), together("together");
+    TrainOptions o = options(alone.path, 5);
+    o.accumulation = 2;
+    o.image_interval = 2;
+    TrainResult whole = train_vae(o);
+    o.folder = together.path;
+    o.accumulation = 1;
+    TrainResult last;
+    for (int64_t steps : {3, 5}) {  // resumed on the way
+        Group group(2, 4096);
+        o.group = &group;
+        o.steps = steps;
+        o.resume = steps > 3;
+        group.start();
+        if (group.rank() > 0) {
+            try {
+                train_vae(o);
+            } catch (const std::exception& error) {
+                std::fprintf(stderr, "%s\n", error.what());
+                _exit(1);
+            }
+            _exit(0);
+        }
+        last = train_vae(o);
+        EXPECT_NO_THROW(group.finish());
+    }
+    set_threads(before);
+    expect_equal_checkpoints(last.checkpoint, whole.checkpoint);
+}
