@@ -106,6 +106,15 @@ TEST(GradientSizes, Attention) {
                              {.heads = 2, .kv_heads = 2, .scale = 0.1f});
         },
         2e-2);
+    for (int64_t width : {32, 64}) {
+        compare(
+            join("cross, narrow heads ", width),
+            {{2, 150, 3 * width}, {2, 130, 3 * width}, {2, 130, 3 * width}},
+            [&](const Inputs& in) {
+                return attention(in[0], in[1], in[2], {}, {.heads = 3, .kv_heads = 3, .scale = 0.2f});
+            },
+            2e-2);
+    }
     compare(
         "causal, grouped, capped, window", {{2, 130, 128}, {2, 130, 64}, {2, 130, 64}},
         [&](const Inputs& in) {

@@ -201,7 +201,7 @@ private:
 }  // namespace
 
 void attention_grad(const AttentionGradArgs& args) {
-    if (args.q.numel() == 0 || args.k.numel() == 0) return;
+    if (args.q.numel() == 0 || args.k.numel() == 0 || attention_grad_by_mma(args)) return;
     dispatch_cuda("attention", args.q.dtype(), [&]<class T>() { Backward<T>(args).run(); });
 }
 

@@ -70,9 +70,9 @@ void conv3d_weight_grad(const Conv3dWeightGradArgs& args) {
     // Channels that do not fill vectors: with zeros as further ones, of which the gradient is left out.
     int64_t out = args.dweight.dim(0), in = args.dweight.dim(4);
     if (element == 2 && (out % 8 != 0 || in % 8 != 0)) {
-        Tensor x = pad_channels(args.x), dy = pad_channels(args.dy);
+        Tensor x = pad_channels(args.x, 8), dy = pad_channels(args.dy, 8);
         Conv3dOptions padded = args.options;
-        if (padded.past.defined()) padded.past = pad_channels(padded.past);
+        if (padded.past.defined()) padded.past = pad_channels(padded.past, 8);
         Shape shape = args.dweight.shape();
         shape[0] = dy.cols();
         shape[4] = x.cols();

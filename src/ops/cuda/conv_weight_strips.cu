@@ -31,12 +31,11 @@ struct Walk {
     const Strips& g;
     const T *x, *past, *dy;
     int64_t piece, last;
-    int u, event = 0;            // event e brings row e - before of x and row e - 2 of dy
-    int first_row, first_pixel;  // of the piece
-    const T *x_frame, *dy_frame;
+    int u;
+    int first_row = 0, first_pixel = 0;  // of the piece
+    const T *x_frame = nullptr, *dy_frame = nullptr;
 
     __device__ bool find() {
-        if (event > 0) return true;
         for (; piece < last; ++piece) {
             int64_t frame = piece / (g.columns * g.cuts), b = frame / g.frames;
             int t = static_cast<int>(frame % g.frames) + u - g.before[0];
@@ -52,57 +51,89 @@ struct Walk {
         }
         return false;
     }
-    __device__ void next() {
-        if (++event < g.rows + 2) return;
-        event = 0;
-        ++piece;
-    }
 };
 
+__device__ __forceinline__ int next_stage(int stage) { return stage + 1 == kStages ? 0 : stage + 1; }
+
 template <class T, int TM, int TN>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, TM* TN < 48 * 48 ? 2 : 1)
     conv_weight_strips_kernel(const T* x, const T* past, const T* dy, float* partial, Strips g) {
     constexpr int kA = TM + kPad, kB = TN + kPad, kVectorsA = kPixels * (TM / 8),
-                  kVectorsB = kRowPixels * (TN / 8);
-    __shared__ __align__(16) T a_tile[kStages][kPixels * kA];
-    __shared__ __align__(16) T b_tile[kStages][kRowPixels * kB];
+                  kVectorsB = kRowPixels * (TN / 8), kStageA = kPixels * kA * 2,
+                  kStageB = kRowPixels * kB * 2;
+    // Vectors of a row of x and of dy that a thread copies; of dy, the threads that have less of x have more.
+    constexpr int kOfX = (kVectorsB + kThreads - 1) / kThreads, kOfDy = (kVectorsA + kThreads - 1) / kThreads;
+    __shared__ __align__(16) uint8_t a_tile[kStages * kStageA];
+    __shared__ __align__(16) uint8_t b_tile[kStages * kStageB];
     int tile = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x), warp = thread / 32,
         lane = thread % 32, v = warp / 3, s = warp % 3;
     int u = tile % g.time_taps;
     tile /= g.time_taps;
     int c0 = tile % g.in_tiles * TN, o0 = tile / g.in_tiles * TM;
+    uint32_t a_base = static_cast<uint32_t>(__cvta_generic_to_shared(a_tile)),
+             b_base = static_cast<uint32_t>(__cvta_generic_to_shared(b_tile));
     int64_t first = blockIdx.y * g.per_part;
     Walk<T> fetch{g, x, past, dy, first, min(first + g.per_part, g.pieces), u};
 
-    auto load_rows = [&](int stage) {
-        int h = fetch.first_row + fetch.event - g.before[1], out_row = fetch.first_row + fetch.event - 2;
-        bool x_row = h >= 0 && h < g.x_height, dy_row = out_row < g.height;
-        const T *from_x = fetch.x_frame + static_cast<int64_t>(x_row ? h : 0) * g.x_width * g.in,
-                *from_dy = fetch.dy_frame +
-                           static_cast<int64_t>(fetch.event >= 2 && dy_row ? out_row : 0) * g.width * g.out;
-        for (int i = thread; i < kVectorsB; i += kThreads) {
-            int r = i / (TN / 8), c = c0 + i % (TN / 8) * 8, p = fetch.first_pixel + r - g.before[2];
-            bool there = x_row && p >= 0 && p < g.x_width && c < g.in;
-            copy_async(static_cast<uint32_t>(__cvta_generic_to_shared(&b_tile[stage][r * kB + c - c0])),
-                       from_x + static_cast<int64_t>(there ? p : 0) * g.in + (there ? c : 0), there);
+    // Event e of a piece brings row e - before of x and row e - 2 of dy.
+    int fetch_event = 0, fetch_stage = 0, x_row = 0;
+    const T *x_at[kOfX], *dy_at[kOfDy];  // this thread's vectors in the rows to come
+    bool x_there[kOfX], dy_there[kOfDy];
+    auto begin_piece = [&] {
+        x_row = fetch.first_row - g.before[1];
+#pragma unroll
+        for (int j = 0; j < kOfX; ++j) {
+            int i = thread + j * kThreads, p = fetch.first_pixel + i / (TN / 8) - g.before[2],
+                c = c0 + i % (TN / 8) * 8;
+            x_there[j] = i < kVectorsB && p >= 0 && p < g.x_width && c < g.in;
+            x_at[j] = fetch.x_frame + (static_cast<int64_t>(x_row) * g.x_width + p) * g.in + c;
         }
-        if (fetch.event >= 2) {
-            // The threads that had nothing of x begin.
-            for (int i = kThreads - 1 - thread; i < kVectorsA; i += kThreads) {
-                int r = i / (TM / 8), c = o0 + i % (TM / 8) * 8, p = fetch.first_pixel + r;
-                bool there = dy_row && p < g.width && c < g.out;
-                copy_async(static_cast<uint32_t>(__cvta_generic_to_shared(&a_tile[stage][r * kA + c - o0])),
-                           from_dy + static_cast<int64_t>(there ? p : 0) * g.out + (there ? c : 0), there);
-            }
+#pragma unroll
+        for (int j = 0; j < kOfDy; ++j) {
+            int i = kThreads - 1 - thread + j * kThreads, p = fetch.first_pixel + i / (TM / 8),
+                c = o0 + i % (TM / 8) * 8;
+            dy_there[j] = i < kVectorsA && p < g.width && c < g.out;
+            dy_at[j] = fetch.dy_frame + (static_cast<int64_t>(fetch.first_row) * g.width + p) * g.out + c;
         }
-        fetch.next();
+    };
+    auto load_rows = [&] {
+        bool inside = x_row >= 0 && x_row < g.x_height;
+#pragma unroll
+        for (int j = 0; j < kOfX; ++j) {
+            int i = thread + j * kThreads;
+            uint32_t to = b_base + fetch_stage * kStageB + i / (TN / 8) * (kB * 2) + i % (TN / 8) * 16;
+            bool there = inside && x_there[j];
+            if (i < kVectorsB) copy_async(to, there ? x_at[j] : x, there);
+            x_at[j] += g.x_width * g.in;
+        }
+        ++x_row;
+        if (fetch_event < 2) return;
+        inside = fetch.first_row + fetch_event - 2 < g.height;
+#pragma unroll
+        for (int j = 0; j < kOfDy; ++j) {
+            int i = kThreads - 1 - thread + j * kThreads;
+            uint32_t to = a_base + fetch_stage * kStageA + i / (TM / 8) * (kA * 2) + i % (TM / 8) * 16;
+            bool there = inside && dy_there[j];
+            if (i < kVectorsA) copy_async(to, there ? dy_at[j] : dy, there);
+            dy_at[j] += g.width * g.out;
+        }
     };
     // Rows are counted by groups of copies, empty ones at the end included.
     int loaded = 0;
     auto prefetch = [&] {
-        if (fetch.find()) {
-            load_rows(loaded % kStages);
+        bool more = true;
+        if (fetch_event == 0) {
+            more = fetch.find();
+            if (more) begin_piece();
+        }
+        if (more) {
+            load_rows();
             ++loaded;
+            fetch_stage = next_stage(fetch_stage);
+            if (++fetch_event == g.rows + 2) {
+                fetch_event = 0;
+                ++fetch.piece;
+            }
         }
         copy_commit();
     };
@@ -110,29 +141,29 @@ __global__ void __launch_bounds__(kThreads)
 
     float sums[TM / 16][TN / 8][4] = {};
     int k_lane = lane % 8, matrix = lane / 8, event = 0;
+    // Where this lane's rows of matrices begin in a stage.
+    uint32_t a_lane = a_base + ((matrix >= 2 ? 8 : 0) + k_lane) * (kA * 2) + matrix % 2 * 16,
+             b_lane = b_base + (s + matrix % 2 * 8 + k_lane) * (kB * 2) + (matrix >= 2 ? 16 : 0);
+    int stage = 0;  // of the row that is waited for; that of x which this warp needs came 2 - v events before
     for (int done = 0; done < loaded; ++done) {
         copy_wait_but<kAhead - 1>();
         __syncthreads();
         prefetch();
-        int now = event;
+        int now = event, at = stage, x_stage = at - 2 + v;
         event = event + 1 < g.rows + 2 ? event + 1 : 0;
+        stage = next_stage(stage);
         if (now < 2) continue;
-        const T *a_stage = a_tile[done % kStages], *b_stage = b_tile[(done - 2 + v) % kStages];
+        if (x_stage < 0) x_stage += kStages;
+        uint32_t a_stage = a_lane + at * kStageA, b_stage = b_lane + x_stage * kStageB;
 #pragma unroll
         for (int k = 0; k < kPixels; k += 16) {
             uint32_t a[TM / 16][4];
 #pragma unroll
-            for (int m = 0; m < TM / 16; ++m) {
-                int row = k + (matrix >= 2 ? 8 : 0) + k_lane, col = m * 16 + (matrix % 2) * 8;
-                load_matrices_transposed(
-                    a[m], static_cast<uint32_t>(__cvta_generic_to_shared(a_stage + row * kA + col)));
-            }
+            for (int m = 0; m < TM / 16; ++m) load_matrices_transposed(a[m], a_stage + k * (kA * 2) + m * 32);
 #pragma unroll
             for (int n = 0; n < TN / 16; ++n) {
                 uint32_t b[4];
-                int row = k + s + (matrix % 2) * 8 + k_lane, col = n * 16 + (matrix >= 2 ? 8 : 0);
-                load_matrices_transposed(
-                    b, static_cast<uint32_t>(__cvta_generic_to_shared(b_stage + row * kB + col)));
+                load_matrices_transposed(b, b_stage + k * (kB * 2) + n * 32);
 #pragma unroll
                 for (int m = 0; m < TM / 16; ++m) {
                     mma<T>(sums[m][2 * n], a[m], b[0], b[1]);

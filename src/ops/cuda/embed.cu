@@ -8,7 +8,8 @@ namespace sana::cuda {
 
 namespace {
 
-// An id outside the table is reported through *wrong (its position + 1), as the host cannot see the ids.
+// An id outside the table is reported through *wrong (its position + 1), as the host cannot see the ids; its row is not a
+// number, for those who cannot read *wrong.
 template <class T>
 __global__ void embedding_kernel(const int32_t* ids, const T* table, float scale, T* y, int64_t vocabulary,
                                  int64_t cols, int64_t count, int* wrong) {
@@ -18,6 +19,7 @@ __global__ void embedding_kernel(const int32_t* ids, const T* table, float scale
         int64_t token = i / cols, id = ids[token];
         if (id < 0 || id >= vocabulary) {
             atomicMax(wrong, static_cast<int>(token) + 1);
+            y[i] = from_float<T>(NAN);
             continue;
         }
         y[i] = from_float<T>(to_float(table[id * cols + i - token * cols]) * factor);
@@ -51,6 +53,9 @@ void embedding(const EmbeddingArgs& args) {
             args.table.dim(0), args.table.cols(), count, pointer<int>(wrong));
     });
     check_launch("embedding", args.table.device());
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    CHECK_CUDA(cudaStreamIsCapturing(stream_of(args.table.device()), &status));
+    if (status != cudaStreamCaptureStatusNone) return;  // nothing can be read back in a recording
     int64_t position = to_vector<int64_t>(wrong)[0];
     check_input(position == 0, "embedding: the token id at position ", position - 1,
                 " is outside the vocabulary of ", args.table.dim(0),

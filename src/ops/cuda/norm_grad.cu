@@ -237,7 +237,7 @@ void rms_by_width(const RmsNormGradArgs& args, RmsNormGrad<T> f) {
         start(std::integral_constant<int, 8>());
     } else if (vectors <= 16) {
         start(std::integral_constant<int, 16>());
-    } else if (vectors <= 128) {
+    } else if (vectors <= 512) {  // a warp a row needs no barrier
         start(std::integral_constant<int, 32>());
     } else {
         start(std::integral_constant<int, 256>());

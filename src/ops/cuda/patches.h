@@ -9,7 +9,8 @@ namespace sana::cuda {
 // shape alone.
 void write_patches(const Conv3dArgs& args, Tensor& patches, int64_t first_row, int64_t rows);
 
-// x [...,C] with zeros as further channels, up to a multiple of 8: rows that start at whole vectors of 16-bit elements.
-Tensor pad_channels(const Tensor& x);
+// x [...,C] with zeros as further channels, up to a multiple of `unit`, which 8 divides: rows that start at whole vectors of
+// 16-bit elements.
+Tensor pad_channels(const Tensor& x, int64_t unit);
 
 }  // namespace sana::cuda
