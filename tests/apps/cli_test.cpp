@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "../media.h"
 #include "apps/program.h"
 #include "core/check.h"
 #include "device.h"
@@ -93,6 +94,7 @@ std::string photo() {
 }  // namespace
 
 TEST(Cli, GenerateAndReproduceGiveTheSameBytes) {
+    NEEDS_FFMPEG;
     std::string a = scratch() + "/a.mp4", b = scratch() + "/b.mp4";
     ASSERT_EQ(sana_run(generation(a, {"--seed", "7"})).code, 0);
     ASSERT_EQ(sana_run(generation(b, {"--seed", "7"})).code, 0);
@@ -117,6 +119,7 @@ TEST(Cli, GenerateAndReproduceGiveTheSameBytes) {
 }
 
 TEST(Cli, PictureOfAnySizeBecomesTheFirstFrame) {
+    NEEDS_FFMPEG;
     for (const char* fit : {"crop", "pad", "stretch"}) {
         std::string out = scratch() + "/i2v_" + fit + ".mp4";
         Outcome o = sana_run(generation(out, {"--image", photo(), "--fit", fit, "--sampler", "euler"}));
@@ -128,6 +131,7 @@ TEST(Cli, PictureOfAnySizeBecomesTheFirstFrame) {
 }
 
 TEST(Cli, SizesAndFramesAreAdjustedWithAWord) {
+    NEEDS_FFMPEG;
     std::string out = scratch() + "/odd.mp4";
     std::vector<std::string> a = generation(out, {"--frames", "7"});
     a.erase(a.begin());  // not quiet
@@ -138,6 +142,7 @@ TEST(Cli, SizesAndFramesAreAdjustedWithAWord) {
 }
 
 TEST(Cli, LatentsGoRoundByEncodeAndDecode) {
+    NEEDS_FFMPEG;
     std::string video = scratch() + "/l.mp4", latents = video + ".latents.safetensors";
     ASSERT_EQ(sana_run(generation(video, {"--keep-latents"})).code, 0);
     ASSERT_TRUE(fs::exists(latents));
@@ -159,6 +164,7 @@ TEST(Cli, LatentsGoRoundByEncodeAndDecode) {
 }
 
 TEST(Cli, PreviewsAreWritten) {
+    NEEDS_FFMPEG;
     std::string folder = scratch() + "/preview";
     ASSERT_EQ(sana_run(generation(scratch() + "/p.mp4", {"--preview", folder, "--steps", "3"})).code, 0);
     EXPECT_GT(read_image(folder + "/step_0001.png").numel(), 0);
@@ -188,6 +194,7 @@ TEST(Cli, ConfigFilesAndTheTable) {
 }
 
 TEST(Cli, EventsAreJsonLines) {
+    NEEDS_FFMPEG;
     std::vector<std::string> a = generation(scratch() + "/j.mp4");
     a[0] = "--json";
     Outcome o = sana_run(a);
@@ -210,6 +217,7 @@ TEST(Cli, EventsAreJsonLines) {
 }
 
 TEST(Cli, BadInputIsRefusedWithOneClearMessage) {
+    NEEDS_FFMPEG;
     std::string out = scratch() + "/bad.mp4";
     expect_refused({}, {"subcommand"});
     expect_refused({"generat"}, {"subcommand"});
@@ -248,6 +256,7 @@ TEST(Cli, BadInputIsRefusedWithOneClearMessage) {
 }
 
 TEST(Cli, ADeviceThatCannotBeUsed) {
+    NEEDS_FFMPEG;
     std::string out = scratch() + "/device.mp4";
     for (const char* name : {"gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:0 ", ""})
         expect_refused(generation(out, {"--device", name}), {"--device", "auto, cpu, cuda or cuda:N"});
@@ -264,6 +273,7 @@ TEST(Cli, ADeviceThatCannotBeUsed) {
 
 // A long prompt works; its end is not seen, and a note says so, once. A whole file in its place is refused.
 TEST(Cli, LongPrompts) {
+    NEEDS_FFMPEG;
     std::vector<std::string> a = generation(scratch() + "/long.mp4", {"--prompt", std::string(20000, 'a')});
     a.erase(a.begin());
     Outcome o = sana_run(a);
@@ -279,6 +289,7 @@ TEST(Cli, LongPrompts) {
 
 // All mismatches at once, with the nearest names.
 TEST(Cli, ConfigThatDisagreesWithTheWeights) {
+    NEEDS_FFMPEG;
     std::string folder = scratch() + "/disagrees";
     fs::copy(model(), folder, fs::copy_options::recursive);
     auto path = folder + "/transformer/config.json";
@@ -321,6 +332,7 @@ TEST(Cli, FullDiskAndNoPermission) {
 }
 
 TEST(Cli, CancellingEndsCleanly) {
+    NEEDS_FFMPEG;
     std::string out = scratch() + "/cancelled.mp4";
     std::thread interrupter([] {
         std::this_thread::sleep_for(std::chrono::milliseconds(1500));
@@ -334,6 +346,7 @@ TEST(Cli, CancellingEndsCleanly) {
 }
 
 TEST(Cli, ConvertGoesBothWays) {
+    NEEDS_FFMPEG;
     std::string pth = scratch() + "/t.pth", folder = scratch() + "/back";
     ASSERT_EQ(
         sana_run({"convert", model() + "/transformer", pth, "--config", model() + "/transformer/config.json"})

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "../media.h"
 #include "apps/program.h"
 #include "text/tokenizer.h"
 
@@ -28,6 +29,7 @@ std::string bytes_of(const std::string& path) {
 }  // namespace
 
 TEST(DataCli, DrawnClipsCanBeReadAsADataset) {
+    NEEDS_FFMPEG;
     std::string path = folder("draw"), again = folder("again");
     for (const std::string& out : {path, again})
         ASSERT_EQ(sana_run({"--quiet", "data", "draw", "--out", out, "--count", "3", "--format", "y4m",
@@ -56,6 +58,7 @@ TEST(DataCli, ATokenizerOfTheWorld) {
 }
 
 TEST(DataCli, TheJudgeOnDrawnClips) {
+    NEEDS_FFMPEG;
     std::string path = folder("eval");
     Outcome eval = sana_run({"eval", "world", "--drawn", "--prompts", "6", "--out", path + "/scores.json",
                              "--sheet", path + "/sheet.png"});

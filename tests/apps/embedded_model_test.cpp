@@ -1,6 +1,7 @@
 // Generation without --model: where the embedded model is looked for, its defaults, and what is said of prompts. A small
 // random model stands in.
 #include "apps/embedded_model.h"
+#include "../media.h"
 
 #include <gtest/gtest.h>
 
@@ -67,6 +68,7 @@ TEST_F(EmbeddedModel, WithoutOneTheErrorSaysWhatToDo) {
 }
 
 TEST_F(EmbeddedModel, ItsDefaultsHoldUnlessSomethingElseIsAsked) {
+    NEEDS_FFMPEG;
     describe({{"defaults", {{"width", 64}, {"height", 32}, {"frames", 5}}}});
     ASSERT_EQ(generate("a red circle").code, 0);
     EXPECT_EQ(read_video(folder() + "/o.y4m", 99).frames.shape(), (Shape{5, 32, 64, 3}));

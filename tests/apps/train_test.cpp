@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "../media.h"
 #include "apps/program.h"
 #include "core/check.h"
 #include "device.h"
@@ -130,6 +131,7 @@ TEST_F(TrainCommand, TransformerAndItsLora) {
 
 // What a first run keeps of clips from files, a second one uses, to the bit; damaged and unwritable files end no run.
 TEST_F(TrainCommand, KeepsLatentsAndTextStates) {
+    NEEDS_FFMPEG;
     std::string clips = folder() + "/clips", cache = folder() + "/kept";
     ASSERT_EQ(sana_run({"--quiet", "data", "draw", "--out", clips, "--count", "2", "--format", "y4m",
                         "--frames", "5", "--height", "64", "--width", "64"})

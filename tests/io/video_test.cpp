@@ -1,4 +1,5 @@
 #include "io/video.h"
+#include "../media.h"
 
 #include <gtest/gtest.h>
 
@@ -68,6 +69,7 @@ const std::string kRecipe = R"({"prompt": "a \"red\" kite — 凧 \\ 🪁", "see
 }  // namespace
 
 TEST(Video, RoundTripOfEveryFormat) {
+    NEEDS_FFMPEG;
     // Lower bounds on PSNR: H.264 and VP9 at CRF 18 subsample colour; webp at quality 64; 256 colours in gif.
     for (auto [name, bound] : {std::pair("a.mp4", 36.0), std::pair("a.webm", 34.0), std::pair("a.gif", 16.0),
                                std::pair("a.webp", 28.0)}) {
@@ -87,6 +89,7 @@ TEST(Video, RoundTripOfEveryFormat) {
 }
 
 TEST(Video, PngSequenceIsExact) {
+    NEEDS_FFMPEG;
     std::string path = target("frames");
     Tensor frames = clip(3, 10, 14);
     write(path + "/", frames, {.format = "", .fps = 16, .quality = 18, .recipe = kRecipe});
@@ -99,6 +102,7 @@ TEST(Video, PngSequenceIsExact) {
 }
 
 TEST(Video, Y4mIsReadByOthers) {
+    NEEDS_FFMPEG;
     std::string path = target("a.y4m");
     Tensor frames = clip(3, 10, 15);
     write(path, frames, {.format = "", .fps = 16, .quality = 18, .recipe = kRecipe});
@@ -109,6 +113,7 @@ TEST(Video, Y4mIsReadByOthers) {
 }
 
 TEST(Video, Mp4PlaysEverywhere) {
+    NEEDS_FFMPEG;
     std::string path = target("b.mp4");
     write(path, clip(5, 33, 47), {});  // odd sides are padded by one
     std::string bytes = bytes_of(path);
@@ -125,6 +130,7 @@ TEST(Video, Mp4PlaysEverywhere) {
 
 // Flat colours come back within what 8-bit limited-range YUV can hold.
 TEST(Video, ColoursSurvive) {
+    NEEDS_FFMPEG;
     std::string path = target("colours.mp4");
     const uint8_t colours[][3] = {{255, 0, 0},     {0, 255, 0}, {0, 0, 255},   {128, 128, 128},
                                   {255, 255, 255}, {0, 0, 0},   {250, 200, 20}};
@@ -138,6 +144,7 @@ TEST(Video, ColoursSurvive) {
 }
 
 TEST(Video, NothingIsLeftWithoutFinish) {
+    NEEDS_FFMPEG;
     std::string path = target("unfinished.mp4");
     {
         VideoWriter writer(path, {});
@@ -161,6 +168,7 @@ TEST(Video, BadPlacesAndFormats) {
 }
 
 TEST(Video, DamagedFilesAreRefused) {
+    NEEDS_FFMPEG;
     std::string good = target("good.mp4"), png = target("good.png"), bad = target("bad.mp4");
     write(good, clip(9, 48, 64), {});
     write_png(png, clip(1, 48, 64).select(0));

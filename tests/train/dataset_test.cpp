@@ -10,6 +10,7 @@
 #include <fstream>
 #include <set>
 
+#include "../media.h"
 #include "io/image.h"
 #include "io/text_file.h"
 #include "io/video.h"
@@ -20,15 +21,6 @@ using namespace sana;
 namespace fs = std::filesystem;
 
 namespace {
-
-// Without FFmpeg no clip but .y4m can be read or written.
-#ifdef SANA_VIDEO
-constexpr bool kVideo = true;
-#else
-constexpr bool kVideo = false;
-#endif
-#define NEEDS_VIDEO \
-    if (!kVideo) GTEST_SKIP() << "this build has no FFmpeg"
 
 std::string folder(const std::string& name) {
     fs::path path = fs::path(::testing::TempDir()) / ("sana_dataset_" + name);
@@ -86,7 +78,7 @@ DatasetOptions options(const std::string& path, Reports& reports) {
 }
 
 TEST(Dataset, AFolderOfClipsAndPicturesWithTheirCaptions) {
-    NEEDS_VIDEO;
+    NEEDS_FFMPEG;
     std::string path = folder("mixed");
     write_clip(path + "/a.y4m", clip(12, 32, 48));
     write_text_file(path + "/a.txt", "a grey clip\nthat brightens\n");
@@ -124,7 +116,7 @@ TEST(Dataset, AFolderOfClipsAndPicturesWithTheirCaptions) {
 }
 
 TEST(Dataset, LinesOfJson) {
-    NEEDS_VIDEO;
+    NEEDS_FFMPEG;
     std::string path = folder("lines");
     write_clip(path + "/a.y4m", clip(9, 32, 48));
     write_text_file(path + "/set.jsonl",
@@ -143,7 +135,7 @@ TEST(Dataset, LinesOfJson) {
 }
 
 TEST(Dataset, WhatCannotBeUsedIsSaidAndLeftOut) {
-    NEEDS_VIDEO;
+    NEEDS_FFMPEG;
     std::string path = folder("broken");
     write_clip(path + "/good.mp4", clip(9, 32, 48));
     write_clip(path + "/short.mp4", clip(3, 32, 48));
@@ -179,7 +171,7 @@ TEST(Dataset, WhatCannotBeUsedIsSaidAndLeftOut) {
 
 // Clips of kinds that this program does not write come from the ffmpeg program, where there is one.
 TEST(Dataset, VariableRatesTenBitsAndOtherRates) {
-    NEEDS_VIDEO;
+    NEEDS_FFMPEG;
     if (std::system("ffmpeg -version > /dev/null 2>&1") != 0) GTEST_SKIP() << "no ffmpeg program here";
     std::string path = folder("kinds");
     auto make = [&](const std::string& name, const std::string& arguments) {
@@ -218,7 +210,7 @@ TEST(Dataset, VariableRatesTenBitsAndOtherRates) {
 }
 
 TEST(Dataset, TheOrderIsAFunctionOfSeedAndPosition) {
-    NEEDS_VIDEO;
+    NEEDS_FFMPEG;
     std::string path = folder("order");
     for (int i = 0; i < 7; ++i) {
         std::string base = path + "/c" + std::to_string(i);
