@@ -23,13 +23,13 @@ struct EvalOptions {
     std::string out, sheet;
     int64_t prompts = 500, first = 0, batch = 32;
     double image_share = 0.2;
-    bool drawn = false;
+    bool drawn = false, reconstructed = false;
 };
 
 struct Result {
     world::Asked asked;
-    bool from_image = false;
-    double psnr = 0;  // of the first frame, when it was given
+    bool from_image = false, reconstructed = false;
+    double psnr = 0;  // of the first frame, when it was given; of a reconstructed clip
 };
 
 std::string percent(double share) { return join(static_cast<double>(std::lround(share * 1000)) / 10, " %"); }
@@ -125,7 +125,7 @@ nlohmann::ordered_json seen_json(const world::Seen& seen) {
 nlohmann::ordered_json report(const std::vector<Result>& results) {
     std::vector<world::Asked> all;
     nlohmann::ordered_json prompts = nlohmann::ordered_json::array();
-    double psnr_sum = 0;
+    double psnr_sum = 0, reconstruction = 0;
     int64_t images = 0, kept = 0;
     for (const Result& r : results) {
         all.push_back(r.asked);
@@ -139,6 +139,10 @@ nlohmann::ordered_json report(const std::vector<Result>& results) {
             psnr_sum += r.psnr;
             ++images;
             kept += r.psnr >= 30;
+        }
+        if (r.reconstructed) {
+            entry["psnr"] = std::round(r.psnr * 100) / 100;
+            reconstruction += r.psnr / static_cast<double>(results.size());
         }
         entry["seen"] = seen_json(r.asked.seen);
         prompts.push_back(std::move(entry));
@@ -155,6 +159,7 @@ nlohmann::ordered_json report(const std::vector<Result>& results) {
         json["image_to_video"] = {{"clips", images},
                                   {"first_frame_psnr_mean", psnr_sum / static_cast<double>(images)},
                                   {"first_frame_kept", kept}};
+    if (results[0].reconstructed) json["reconstruction_psnr_mean"] = reconstruction;
     json["answers"] = std::move(prompts);
     return json;
 }
@@ -177,6 +182,9 @@ void print(Console& console, const nlohmann::ordered_json& json) {
                           i["first_frame_kept"].get<int64_t>(), " of ", i["clips"].get<int64_t>(), ", mean ",
                           std::round(i["first_frame_psnr_mean"].get<double>() * 10) / 10, " dB"));
     }
+    if (json.contains("reconstruction_psnr_mean"))
+        console.line(join("clips through the autoencoder: mean ",
+                          std::round(json["reconstruction_psnr_mean"].get<double>() * 100) / 100, " dB"));
 }
 
 void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
@@ -189,6 +197,7 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
         take_defaults(settings, *model);
         pipeline.emplace(*model, settings.placement());
     }
+    double image_share = o.reconstructed ? 0 : o.image_share;
     // The form of the world's clips, unless another one is asked for.
     for (auto [name, value] :
          {std::pair("width", "160"), std::pair("height", "96"), std::pair("frames", "33")})
@@ -204,8 +213,8 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
         result.asked.caption =
             world::make_caption(result.asked.scene, 0, {.wording = world::Split::held_out, .complete = true});
         // Evenly spread over the prompts.
-        result.from_image = std::floor(static_cast<double>(i + 1) * o.image_share) >
-                            std::floor(static_cast<double>(i) * o.image_share);
+        result.from_image = std::floor(static_cast<double>(i + 1) * image_share) >
+                            std::floor(static_cast<double>(i) * image_share);
         (result.from_image ? with_picture : plain).push_back(i);
     }
     ContactSheet sheet(std::min<int64_t>(o.prompts, 24));
@@ -229,11 +238,15 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
                 items.push_back({result_of(k).asked.caption.text,
                                  request.seed + static_cast<uint64_t>(o.first + (*list)[first + k]),
                                  result_of(k).from_image ? truths[k].select(0) : Tensor()});
-            clips = pipeline ? pipeline->generate(request, items, [] { return interrupted(); }) : truths;
+            clips = o.drawn           ? truths
+                    : o.reconstructed ? pipeline->reconstruct(truths)
+                                      : pipeline->generate(request, items, [] { return interrupted(); });
             parallel_for(static_cast<int64_t>(count), kCost, [&](int64_t i) {
                 size_t k = static_cast<size_t>(i);
                 Result& result = result_of(k);
                 if (result.from_image) result.psnr = world::psnr(clips[k].select(0), truths[k].select(0));
+                result.reconstructed = o.reconstructed;
+                if (o.reconstructed) result.psnr = world::psnr(clips[k], truths[k]);
                 result.asked.seen = world::look_at(clips[k]);
             });
             for (size_t k = 0; k < count; ++k) {
@@ -267,7 +280,9 @@ void add_eval(CLI::App& app, Common& common) {
         "motion, number of objects and background, as far as the prompt states them; beside it what the same "
         "videos\n"
         "would score for other prompts (chance). --drawn judges drawn clips instead: the judge's own "
-        "errors.\n"
+        "errors; --reconstructed\n"
+        "what the model's autoencoder makes of them, and prints their PSNR: what a transformer can reach at "
+        "best.\n"
         "  sana eval world --prompts 500 --out scores.json --sheet sheet.png\n"
         "  sana eval world --drawn --prompts 200");
     auto settings = std::make_shared<Settings>();
@@ -286,7 +301,11 @@ void add_eval(CLI::App& app, Common& common) {
         ->check(CLI::Range(0.0, 1.0));
     command->add_option("--batch", o->batch, "Clips that are made side by side (default 32)")
         ->check(CLI::Range(int64_t{1}, int64_t{4096}));
-    command->add_flag("--drawn", o->drawn, "Judge drawn clips instead of a model's");
+    CLI::Option* drawn = command->add_flag("--drawn", o->drawn, "Judge drawn clips instead of a model's");
+    command
+        ->add_flag("--reconstructed", o->reconstructed,
+                   "Judge drawn clips after the model's autoencoder alone")
+        ->excludes(drawn);
     command->add_option("--out", o->out, "All scores and answers as JSON")->type_name("FILE");
     command->add_option("--sheet", o->sheet, "Picture of the first 24 clips, their prompts beside it as .txt")
         ->type_name("FILE.png");

@@ -18,6 +18,7 @@ std::unique_ptr<Source> drawn(const Settings& s, const Bucket& bucket, int64_t b
                               uint64_t offset, int64_t clips = 0) {
     world::WorldSourceOptions o;
     o.clips = clips;
+    o.shards = clips == 0 ? 1 : s.integer("processes") * s.integer("accumulation");
     o.seed = static_cast<uint64_t>(s.integer("seed")) + offset;
     o.buckets = {bucket};
     o.batch = batch;

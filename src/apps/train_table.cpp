@@ -59,11 +59,12 @@ std::vector<ParameterInfo> make_table() {
         add("data", "cache", Type::file, "",
             "dit: folder that keeps latents and text states of clips from files for the next visit and the "
             "next run. Default: cache in the folder of the run; none: nothing is kept."));
-    range(add("data", "clips", Type::integer, "0",
-              "Of 'world': so many different clips, a multiple of batch; then they come again, in another "
-              "order and in other words, and dit has kept their latents in the device's memory. 0: no clip "
-              "comes twice."),
-          0, 1e8);
+    range(
+        add("data", "clips", Type::integer, "0",
+            "Of 'world': so many different clips, a multiple of batch, accumulation and processes together; "
+            "then they come again, in another order and in other words, and dit has kept their latents in "
+            "the device's memory. 0: no clip comes twice."),
+        0, 1e8);
     range(add("data", "width", Type::integer, "160", "Width of clips."), 8, 4096, "pixels");
     range(add("data", "height", Type::integer, "96", "Height of clips."), 8, 4096, "pixels");
     range(add("data", "frames", Type::integer, "33",

@@ -78,11 +78,24 @@ std::vector<Tensor> BatchPipeline::generate(const Request& form, const std::vect
     latents = denoise(latents, sampler, keep, velocity, {.on_step = {}, .cancelled = cancelled});
 
     std::vector<Tensor> out;
-    for (int64_t i = 0; i < count; ++i) {
-        std::vector<Tensor> chunks;
-        decode_frames(vae_, latents.outer_slice(i, 1), plan.output, {},
-                      [&](const Tensor& chunk) { chunks.push_back(to_uint8(chunk)); });
-        out.push_back(concat(chunks, 0));
+    for (int64_t i = 0; i < count; ++i) out.push_back(decode(latents.outer_slice(i, 1), plan.output));
+    return out;
+}
+
+Tensor BatchPipeline::decode(const Tensor& latents, const Size& output) const {
+    std::vector<Tensor> chunks;
+    decode_frames(vae_, latents, output, {}, [&](const Tensor& chunk) { chunks.push_back(to_uint8(chunk)); });
+    return concat(chunks, 0);
+}
+
+std::vector<Tensor> BatchPipeline::reconstruct(const std::vector<Tensor>& clips) const {
+    std::vector<Tensor> out;
+    for (const Tensor& clip : clips) {
+        std::vector<Tensor> frames;
+        for (int64_t t = 0; t < clip.dim(0); ++t) frames.push_back(from_uint8(clip.select(t)));
+        Tensor video = concat(frames, 1).to(placement_.vae).to(placement_.device);
+        Tensor latents = vae_.normalise(vae_.encode(video).mean.to(DType::F32));
+        out.push_back(decode(latents, {.width = clip.dim(2), .height = clip.dim(1)}));
     }
     return out;
 }

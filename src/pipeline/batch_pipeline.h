@@ -21,7 +21,12 @@ public:
     std::vector<Tensor> generate(const Request& form, const std::vector<BatchItem>& items,
                                  const std::function<bool()>& cancelled = {});
 
+    // What the autoencoder alone makes of clips [T,H,W,3] uint8 whose size and length it can take: encoded (the mean) and
+    // decoded.
+    std::vector<Tensor> reconstruct(const std::vector<Tensor>& clips) const;
+
 private:
+    Tensor decode(const Tensor& latents, const Size& output) const;  // [1,t,h,w,Z] -> [T,H,W,3] uint8
     TextFeatures encode_texts(const Request& form, const std::vector<BatchItem>& items) const;
     Tensor picture_latents(const Request& form, const Plan& plan, const std::vector<BatchItem>& items) const;
 

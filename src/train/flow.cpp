@@ -163,7 +163,9 @@ std::vector<Tensor> FlowObjective::inputs(const Batch& batch, const std::vector<
     for (int64_t i = 0; i < sigma.numel(); ++i)
         sigma.data<float>()[i] = static_cast<float>(flow.sigma[static_cast<size_t>(i / channels)]);
     Device device = clean.device();
+    // Made here, as the host's tables cannot be copied while the loss is recorded.
     positions_of(clean.shape());
+    if (train_text_ && !text_positions_.cos.defined()) text_positions_ = text_.positions(most_tokens_);
     Tensor ids = prepared[0].to(device), mask = prepared[1].to(device);
     return {clean,
             draws.normal(clean.shape(), kNoise, device),
@@ -184,7 +186,7 @@ Losses FlowObjective::losses_of(const std::vector<Tensor>& inputs) {
     Tensor target = combine({{1, noise}, {-1, clean}});
     Tensor moved = group_scale(target.reshape(rows), sigma).reshape(clean.shape());
     Tensor noisy = add(clean, moved).to(dit_.dtype()),
-           states = train_text_ ? text_.forward(text, mask) : text;
+           states = train_text_ ? text_.forward(text, mask, {.positions = text_positions_}) : text;
     if (lora_ != nullptr) lora_->apply();
     check(states.dtype() == dit_.dtype(), "text states ", states, " for a transformer of ", dit_.dtype());
     TextContext context = dit_.prepare_text(states, mask);

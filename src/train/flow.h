@@ -78,6 +78,7 @@ private:
     LoraAdapter* lora_;
     TensorCache* cache_;
     std::map<std::string, DiTPositions> positions_;  // by the shape of the latents
+    Rope text_positions_;                            // of a text encoder that is trained
 };
 
 }  // namespace sana

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -16,6 +17,7 @@
 
 #include "core/cuda/device.h"
 #include "core/parallel.h"
+#include "ops/pointwise.h"
 
 namespace sana {
 
@@ -61,6 +63,7 @@ Group::~Group() {
     if (shared_ == nullptr) return;
     if (std::uncaught_exceptions() > 0) give_up();
     for (int child : children_) waitpid(child, nullptr, 0);
+    peers_.reset();
     pinned_.reset();
     munmap(shared_, static_cast<size_t>(mapped_));
 }
@@ -145,9 +148,49 @@ void Group::meet() {
     }
 }
 
+// All or none: a process that cannot reach another one says so to all.
+void Group::find_peers(Device device) {
+    looked_for_peers_ = true;
+    auto peers = std::make_unique<Peers>(device, slot_bytes_);
+    auto all = [this](bool here) {
+        std::vector<double> count{here ? 1.0 : 0.0};
+        sum(count);
+        return count[0] == size_;
+    };
+    if (!all(peers->made())) return;
+    std::memcpy(slot(rank_), &peers->handle(), sizeof(cuda::PeerHandle));
+    meet();
+    std::vector<cuda::PeerHandle> handles(static_cast<size_t>(size_));
+    for (int r = 0; r < size_; ++r)
+        std::memcpy(&handles[static_cast<size_t>(r)], slot(r), sizeof(cuda::PeerHandle));
+    meet();
+    if (all(peers->open(handles, rank_))) peers_ = std::move(peers);
+}
+
+void Group::sum_in_peers(Tensor& x) {
+    Tensor all = x.reshape({x.numel()});
+    int64_t room = slot_bytes_ / size_of(DType::F32);
+    for (int64_t first = 0; first < all.numel(); first += room) {
+        int64_t n = std::min(room, all.numel() - first);
+        Tensor piece = all.outer_slice(first, n);
+        Tensor mine = peers_->slot(rank_, n);
+        copy(piece, mine);
+        synchronise(x.device());
+        meet();
+        // Every process adds all, in the order of ranks.
+        Tensor total = peers_->slot(0, n);
+        for (int r = 1; r < size_; ++r) total = combine({{1, total}, {1, peers_->slot(r, n)}});
+        copy(total, piece);
+        synchronise(x.device());
+        meet();
+    }
+}
+
 void Group::sum(Tensor& x) {
     if (size_ == 1) return;
     check(x.dtype() == DType::F32 && x.dense(), "a sum over processes of ", x);
+    if (x.device() != kCpu && !looked_for_peers_) find_peers(x.device());
+    if (x.device() != kCpu && peers_) return sum_in_peers(x);
     if (x.device() != kCpu && !pinned_)
         pinned_ = std::make_unique<Pinned>(static_cast<void*>(slot(0)), slot_bytes_ * (size_ + 1));
     Tensor all = x.reshape({x.numel()});

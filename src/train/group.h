@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "train/peers.h"
 
 namespace sana {
 
@@ -34,7 +35,8 @@ public:
     int rank() const { return rank_; }
     int size() const { return size_; }
 
-    // x becomes the sum over the processes. x: fp32, dense, of equal size everywhere, on any device.
+    // x becomes the sum over the processes. x: fp32, dense, of equal size everywhere, on any device. Devices that can read
+    // one another's memory do it there, others through the memory of the host, with the same bits.
     void sum(Tensor& x);
     void sum(std::vector<double>& values);
 
@@ -42,6 +44,8 @@ private:
     struct Shared;
     struct Pinned;
     std::byte* slot(int rank) const;
+    void find_peers(Device device);
+    void sum_in_peers(Tensor& x);
     void meet();               // returns when every process has come here
     std::string lost() const;  // a process that will not come any more, in words; empty: none
 
@@ -51,6 +55,8 @@ private:
     std::vector<int> children_;
     Shared* shared_ = nullptr;
     std::unique_ptr<Pinned> pinned_;
+    std::unique_ptr<Peers> peers_;
+    bool looked_for_peers_ = false;
 };
 
 }  // namespace sana

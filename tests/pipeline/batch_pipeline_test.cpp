@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "../device.h"
 #include "ops/layout.h"
 #include "pipeline/presets.h"
@@ -41,5 +43,27 @@ TEST(BatchPipeline, MakesWhatSingleRunsMake) {
             // fp32 sums in another order: at most the rounding to 8 bits differs.
             EXPECT_LE(max_abs_difference(clips[i].to(DType::F32), concat(chunks, 0).to(DType::F32)), 1) << i;
         }
+    }
+}
+
+TEST(BatchPipeline, ReconstructsWhatItsAutoencoderGives) {
+    ModelFolder model = random_model(find_preset("tiny"), 3);
+    Placement placement{.device = test_device()};
+    Tensor clip = empty({9, 32, 64, 3}, DType::U8);
+    for (int64_t i = 0; i < clip.numel(); ++i) clip.data<uint8_t>()[i] = static_cast<uint8_t>(i * 5 / 7);
+    Tensor other = full({5, 32, 64, 3}, 90, DType::U8);
+    std::vector<Tensor> out = BatchPipeline(model, placement).reconstruct({clip, other});
+    ASSERT_EQ(out.size(), 2u);
+    EXPECT_EQ(out[1].shape(), other.shape());
+
+    Vae vae = model.load_vae(VaeParts::both, placement.vae, placement.device);
+    std::vector<Tensor> frames;
+    for (int64_t t = 0; t < 9; ++t) frames.push_back(from_uint8(clip.select(t)));
+    Tensor video = concat(frames, 1).to(placement.vae).to(placement.device);
+    Tensor decoded = vae.decode(vae.encode(video).mean).to(kCpu).to(DType::F32);  // -1..1
+    ASSERT_EQ(decoded.numel(), clip.numel());
+    for (int64_t i = 0; i < clip.numel(); ++i) {
+        double level = std::clamp((decoded.data<float>()[i] + 1) * 127.5, 0.0, 255.0);
+        ASSERT_NEAR(out[0].data<uint8_t>()[i], level, 1.5) << i;  // rounding, also of the latents on the way
     }
 }

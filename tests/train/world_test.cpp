@@ -295,6 +295,27 @@ TEST(WorldSource, ClipsComeAgainInAnotherOrderAndOtherWords) {
     EXPECT_THROW(WorldSource{options}, InputError);
 }
 
+TEST(WorldSource, ShardsShareTheClips) {
+    WorldSource source({.seed = 11, .buckets = {{9, 48, 80}}, .batch = 3, .clips = 24, .shards = 2});
+    std::set<std::vector<int64_t>> orders;
+    for (int64_t pass = 0; pass < 4; ++pass) {
+        for (int64_t shard = 0; shard < 2; ++shard) {
+            std::vector<int64_t> order;
+            for (int64_t i = 0; i < 4; ++i)
+                for (const Sample& s : source.batch((pass * 4 + i) * 2 + shard).samples)
+                    order.push_back(s.index);
+            orders.insert(order);
+            std::sort(order.begin(), order.end());
+            for (int64_t i = 0; i < 12; ++i) EXPECT_EQ(order[static_cast<size_t>(i)], 2 * i + shard);
+        }
+    }
+    EXPECT_GT(orders.size(), 4u);
+    EXPECT_NE(source.fingerprint(),
+              WorldSource({.seed = 11, .buckets = {{9, 48, 80}}, .batch = 3, .clips = 24}).fingerprint());
+    EXPECT_THROW(WorldSource({.buckets = {{9, 48, 80}}, .batch = 3, .clips = 15, .shards = 2}), InputError);
+    EXPECT_THROW(WorldSource({.buckets = {{9, 48, 80}}, .batch = 3, .shards = 0}), InputError);
+}
+
 TEST(WorldSource, BatchesAreFunctionsOfTheirPosition) {
     WorldSourceOptions options{.seed = 11, .buckets = {{9, 48, 80}, {1, 64, 64}}, .batch = 3};
     WorldSource source(options), again(options);

@@ -16,8 +16,10 @@ constexpr int kEdition = 1;
 WorldSource::WorldSource(WorldSourceOptions options) : options_(std::move(options)) {
     check_input(options_.batch >= 1 && !options_.buckets.empty() && options_.wordings >= 1,
                 "a source of drawn clips needs a batch size, a bucket and a wording, each at least 1");
-    check_input(options_.clips >= 0 && options_.clips % options_.batch == 0, "there are to be ",
-                options_.clips, " different clips, which is no multiple of the batch size ", options_.batch);
+    check_input(options_.shards >= 1, "clips are shared among ", options_.shards, " shards; 1 is the least");
+    check_input(options_.clips >= 0 && options_.clips % (options_.batch * options_.shards) == 0,
+                "there are to be ", options_.clips, " different clips, which is no multiple of the ",
+                options_.batch * options_.shards, " of a step of all batches");
     check_input(options_.clips == 0 || options_.buckets.size() == 1,
                 "clips that come again have one size; drawn in ", options_.buckets.size(),
                 " sizes, let them be endless");
@@ -28,27 +30,29 @@ Scene WorldSource::scene(int64_t index, const Bucket& bucket) const {
     return make_scene(options_.seed, index, bucket, options_.fps, options_.split);
 }
 
-// A pass goes through the clips in steps that have no divisor in common with their number.
-int64_t WorldSource::clip_of(int64_t number) const {
-    int64_t clips = options_.clips;
+// A pass goes through the shard's clips in steps that have no divisor in common with their number.
+int64_t WorldSource::clip_of(int64_t number, int64_t shard) const {
+    int64_t clips = options_.clips / options_.shards;
     if (clips == 0) return number;
     Draws draws(options_.seed, hash_of(join("pass ", number / clips)));
     int64_t step = 0, start = draws.below(static_cast<int>(clips));
     do {
         step = 1 + draws.below(static_cast<int>(clips));
     } while (std::gcd(step, clips) != 1);
-    return (number % clips * step + start) % clips;
+    return (number % clips * step + start) % clips * options_.shards + shard;
 }
 
 Batch WorldSource::batch(int64_t position) const {
     Batch batch;
     Draws draws(options_.seed, hash_of(join("bucket ", position)));
     batch.bucket = draws.of(options_.buckets);
+    int64_t shards = options_.clips == 0 ? 1 : options_.shards;
     for (int64_t i = 0; i < options_.batch; ++i) {
         Sample s;
-        int64_t number = position * options_.batch + i;
-        s.index = clip_of(number);
-        int64_t first_wording = options_.clips == 0 ? 0 : number / options_.clips * options_.wordings;
+        int64_t number = position / shards * options_.batch + i;
+        s.index = clip_of(number, position % shards);
+        int64_t first_wording =
+            options_.clips == 0 ? 0 : number / (options_.clips / shards) * options_.wordings;
         s.id = join("drawn clip ", s.index, " of seed ", static_cast<int64_t>(options_.seed));
         s.fps = options_.fps;
         s.lasting = options_.clips > 0;
@@ -73,6 +77,7 @@ std::string WorldSource::fingerprint() const {
              options_.split == Split::held_out ? "held out" : "training", ", batch ", options_.batch, ", ",
              options_.fps, " fps, ", int64_t{options_.wordings}, " wordings, buckets");
     if (options_.clips > 0) text = join(options_.clips, " clips of ", text);
+    if (options_.clips > 0 && options_.shards > 1) text = join(options_.shards, " shards of ", text);
     for (const Bucket& b : options_.buckets) text += join(' ', b.frames, 'x', b.height, 'x', b.width);
     return text;
 }

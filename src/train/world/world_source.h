@@ -13,9 +13,12 @@ struct WorldSourceOptions {
     double fps = 16;
     Split split = Split::training;  // held-out: combinations and wordings that training never sees
     int wordings = 4;               // captions a clip
-    // How many different clips there are: a multiple of batch. After them all come again, in another order and in other
-    // words. 0: no clip comes twice.
+    // How many different clips there are: a multiple of batch * shards. After them all come again, in another order and in
+    // other words. 0: no clip comes twice.
     int64_t clips = 0;
+    // With clips: the batches at positions p, p + shards, p + 2 shards ... see a share of the clips of their own, so that
+    // each of several processes makes and keeps what it needs of its share alone.
+    int64_t shards = 1;
 };
 
 class WorldSource : public Source {
@@ -29,7 +32,8 @@ public:
     Scene scene(int64_t index, const Bucket& bucket) const;
 
 private:
-    int64_t clip_of(int64_t number) const;  // of the endless order
+    // The number-th clip that a shard sees.
+    int64_t clip_of(int64_t number, int64_t shard) const;
 
     WorldSourceOptions options_;
 };
