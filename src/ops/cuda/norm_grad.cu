@@ -1,9 +1,11 @@
 // Derivatives of layer_norm_modulate and rms_norm: a row by a group of threads, its elements read from memory once and
 // from the cache after that, as the sums come one after the other. Groups go over many rows and keep what rms_norm's rows
-// add to the gradient of its weight in shared memory; the groups' sums are added up in order.
+// add to the gradient of its weight in shared memory; the groups' sums are added up in order. Wide rows of rms_norm in
+// 16 bits: rms_norm_wide_grad.cu.
 #include "core/device_copy.h"
 #include "ops/cuda/device/derivative.cuh"
 #include "ops/cuda/gradients.h"
+#include "ops/cuda/rms_norm_wide_grad.h"
 
 namespace sana::cuda {
 
@@ -251,6 +253,7 @@ void rms_norm_grad(const RmsNormGradArgs& args) {
         if (args.dweight.defined()) fill_zero(args.dweight);
         return;
     }
+    if (rms_norm_wide_grad(args)) return;
     const RmsNormOptions& o = args.options;
     dispatch_cuda("rms_norm", args.x.dtype(), [&]<class T>() {
         bool weighted = args.weight.defined();
