@@ -78,6 +78,8 @@ TEST(GradientSizes, Norms) {
             return rms_norm(in[0], in[1], {.floor = 1e-12f, .activation = Activation::silu});
         });
     }
+    compare("layer_norm_modulate 8200", {{1, 5, 8200}, {1, 1, 8200}, {1, 1, 8200}},
+            [](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2]); });
     // Wide rows in registers: fewer rows than blocks and many more, widths that fill the threads or not, slices.
     for (int64_t width : {1040, 1536, 2240, 2304, 3072}) {
         for (int64_t rows : {1, 1300}) {
