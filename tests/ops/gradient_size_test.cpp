@@ -78,6 +78,22 @@ TEST(GradientSizes, Norms) {
             return rms_norm(in[0], in[1], {.floor = 1e-12f, .activation = Activation::silu});
         });
     }
+    compare("layer_norm_modulate 8200", {{1, 5, 8200}, {1, 1, 8200}, {1, 1, 8200}},
+            [](const Inputs& in) { return layer_norm_modulate(in[0], in[1], in[2]); });
+    // Wide rows in registers: fewer rows than blocks and many more, widths that fill the threads or not, slices.
+    for (int64_t width : {1040, 1536, 2240, 2304, 3072}) {
+        for (int64_t rows : {1, 1300}) {
+            compare(join("rms_norm ", rows, " x ", width), {{rows, width}, {width}}, [](const Inputs& in) {
+                return rms_norm(in[0], in[1], {.eps = 1e-3f, .weight_offset = 1});
+            });
+        }
+        compare(join("rms_norm of a slice, ", width), {{2, 30, 3 * width}, {width}}, [&](const Inputs& in) {
+            return rms_norm(in[0].cols_slice(width, width), in[1],
+                            {.eps = 1e-3f, .activation = Activation::gelu_tanh});
+        });
+        compare(join("rms_norm without a weight, ", width), {{70, width}},
+                [](const Inputs& in) { return rms_norm(in[0], {}, {.floor = 1e-12f}); });
+    }
 }
 
 TEST(GradientSizes, LinearAttention) {
@@ -131,6 +147,16 @@ TEST(GradientSizes, MixFfn) {
             join("depthwise_glu ", inner), {{2, 3, 13, 17, 2 * inner}, {3, 3, 2 * inner}, {2 * inner}},
             [](const Inputs& in) { return depthwise_glu(in[0], in[1], in[2]); }, 2e-2);
     }
+    // Frames lower than a strip, whole strips and others, one and two columns, channels of several blocks with a rest.
+    for (const Shape& size :
+         std::vector<Shape>{{1, 1}, {1, 9}, {5, 4}, {6, 1}, {7, 2}, {12, 5}, {30, 52}, {22, 3}}) {
+        compare(
+            join("depthwise_glu ", size), {{2, 2, size[0], size[1], 28}, {3, 3, 28}, {28}},
+            [](const Inputs& in) { return depthwise_glu(in[0], in[1], in[2]); }, 2e-2);
+    }
+    compare(
+        "depthwise_glu 514", {{3, 1, 8, 5, 2 * 514}, {3, 3, 2 * 514}, {2 * 514}},
+        [](const Inputs& in) { return depthwise_glu(in[0], in[1], in[2]); }, 2e-2);
     compare("temporal_conv", {{2, 5, 39, 96}, {96, 3, 96}, {2, 1, 96}, {2, 5, 39, 96}}, [](const Inputs& in) {
         return temporal_conv(in[0], in[1], {}, {.gate = in[2], .residual = in[3]});
     });

@@ -1,13 +1,11 @@
-// depthwise_glu: [a, g] = depthwise3x3(silu(x)) + bias, y = a * silu(g).
-// A thread keeps two channels of both halves (c, c + F) and six output rows, and walks along the columns: a column of eight
-// input rows is loaded one step ahead, takes its SiLU once, and adds to the sums of three output columns in registers; the
-// column that is complete leaves. x is read 8/6 times (the halo comes from L2), y written once:
+// depthwise_glu: [a, g] = depthwise3x3(silu(x)) + bias, y = a * silu(g), by the walk of device/depthwise_walk.cuh with six
+// output rows a thread: x is read 8/6 times (the halo comes from L2), y written once:
 // bytes = 2 * (2F + F) * positions; about 28 instructions and 2.7 special functions a value of x keep the units that issue
 // and evaluate them as busy as memory. To E4M3 (ops/fp8.h) the same walk goes twice: over the sampled rows, for their
 // largest magnitude, and over all of them.
 #include "ops/conv.h"
 
-#include "ops/cuda/cuda.h"
+#include "ops/cuda/device/depthwise_walk.cuh"
 #include "ops/cuda/device/rows.cuh"
 #include "ops/glu_fp8.h"
 
@@ -15,35 +13,8 @@ namespace sana::cuda {
 
 namespace {
 
-constexpr int kRowsOut = 6, kRowsIn = kRowsOut + 2;
+constexpr int kRows = 6;
 constexpr int kGluHeadroom = 5;  // log2 of what the sampled maximum may be exceeded by (ops/fp8.h)
-
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-__device__ __forceinline__ float reciprocal_fast(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// x / (1 + exp(-x)) = x/2 (1 + tanh(x/2)), of x/2. The error, 2^-11 |x|/2 at most, is an eighth of what the rounding of x to
-// bf16 makes.
-__device__ __forceinline__ float silu_of_half(float half) {
-    float t;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(t) : "f"(half));
-    return fmaf(half, t, half);
-}
-
-__device__ __forceinline__ float2 halves(Vector<bf16_t, 2> x) {
-    __nv_bfloat162 half = __hmul2({x.values[0], x.values[1]}, {0.5f, 0.5f});  // exact
-    return __bfloat1622float2(half);
-}
-__device__ __forceinline__ float2 halves(Vector<f16_t, 2> x) {
-    return make_float2(0.5f * to_float(x.values[0]), 0.5f * to_float(x.values[1]));
-}
 
 // Two SiLUs with one reciprocal, as the special function unit is what they wait for: 1/a = b / (a b). The exponents are
 // bounded so that a b stays finite; beyond the bound the result is below 1e-17 of x.
@@ -56,16 +27,34 @@ __device__ __forceinline__ void silu_pair(float& x0, float& x1) {
     x1 *= r * a;
 }
 
-struct Frames {
-    int height, width, inner;  // inner: F
-};
+// What is made of a pair of channels of both halves.
+__device__ __forceinline__ void gated(const float (&sums)[4], float (&out)[2]) {
+    float g0 = sums[2], g1 = sums[3];
+    silu_pair(g0, g1);
+    out[0] = sums[0] * g0;
+    out[1] = sums[1] * g1;
+}
 
-// Where results go: pairs of channels of a position, in fp32.
+// Where results go: f(at, pair) for pairs of channels, in fp32, with their place from the strip's first.
+template <class F>
+__device__ __forceinline__ void each_row(const FrameSize& f, int col, const float (&sums)[kRows][4], F&& to) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        float out[2];
+        gated(sums[r], out);
+        to(static_cast<int64_t>(r * f.width + col) * f.inner, out);
+    }
+}
+
 template <class T>
 struct ToDense {
     T* y;
-    __device__ __forceinline__ void begin(int64_t at) { y += at; }
-    __device__ __forceinline__ void operator()(int64_t at, const float (&pair)[2]) { store<2>(y + at, pair); }
+    __device__ __forceinline__ void begin(int64_t position, int channel, const FrameSize& f) {
+        y += position * f.inner + channel;
+    }
+    __device__ __forceinline__ void operator()(const FrameSize& f, int col, const float (&sums)[kRows][4]) {
+        each_row(f, col, sums, [&](int64_t at, const float(&pair)[2]) { store<2>(y + at, pair); });
+    }
     __device__ __forceinline__ void finish() const {}
 };
 
@@ -74,13 +63,15 @@ struct ToCodes {
     uint8_t* y;
     const uint32_t* largest;
     float inverse;
-    __device__ __forceinline__ void begin(int64_t at) {
-        y += at;
+    __device__ __forceinline__ void begin(int64_t position, int channel, const FrameSize& f) {
+        y += position * f.inner + channel;
         inverse = power_of_two(*largest, kGluHeadroom).inverse;
     }
-    __device__ __forceinline__ void operator()(int64_t at, const float (&pair)[2]) {
-        *reinterpret_cast<uint16_t*>(y + at) = __nv_cvt_float2_to_fp8x2(
-            make_float2(pair[0] * inverse, pair[1] * inverse), __NV_SATFINITE, __NV_E4M3);
+    __device__ __forceinline__ void operator()(const FrameSize& f, int col, const float (&sums)[kRows][4]) {
+        each_row(f, col, sums, [&](int64_t at, const float(&pair)[2]) {
+            *reinterpret_cast<uint16_t*>(y + at) = __nv_cvt_float2_to_fp8x2(
+                make_float2(pair[0] * inverse, pair[1] * inverse), __NV_SATFINITE, __NV_E4M3);
+        });
     }
     __device__ __forceinline__ void finish() const {}
 };
@@ -89,85 +80,14 @@ struct ToCodes {
 struct ToLargest {
     uint32_t* largest;
     uint32_t seen;
-    __device__ __forceinline__ void begin(int64_t) { seen = 0; }
-    __device__ __forceinline__ void operator()(int64_t, const float (&pair)[2]) {
-        seen = max(seen, max(__float_as_uint(pair[0]) & 0x7fffffffu, __float_as_uint(pair[1]) & 0x7fffffffu));
+    __device__ __forceinline__ void begin(int64_t, int, const FrameSize&) { seen = 0; }
+    __device__ __forceinline__ void operator()(const FrameSize& f, int col, const float (&sums)[kRows][4]) {
+        each_row(f, col, sums, [&](int64_t, const float(&pair)[2]) {
+            seen = max(seen,
+                       max(__float_as_uint(pair[0]) & 0x7fffffffu, __float_as_uint(pair[1]) & 0x7fffffffu));
+        });
     }
     __device__ __forceinline__ void finish() const { atomicMax(largest, seen); }
-};
-
-// One thread's column of rows: channels c, c + 1 of both halves.
-template <class T, class To>
-struct Walk {
-    using Pair = Vector<T, 2>;
-    const T* x;  // the frame, at the thread's first channel
-    To to;
-    Frames f;
-    int first;            // output row
-    int offset[kRowsIn];  // of the input rows
-    float w[9][4], start[4];
-    Pair raw[kRowsIn][2];
-    bool above, below;  // whether the first and the last of the input rows exist; those that do not stay zero
-
-    __device__ __forceinline__ void fetch(int col) {
-#pragma unroll
-        for (int r = 0; r < kRowsIn; ++r) {
-            if ((r == 0 && !above) || (r == kRowsIn - 1 && !below)) continue;
-            const T* p = x + offset[r] + col * 2 * f.inner;
-            raw[r][0] = *reinterpret_cast<const Pair*>(p);
-            raw[r][1] = *reinterpret_cast<const Pair*>(p + f.inner);
-        }
-    }
-
-    using Sums = float[kRowsOut][4];
-
-    // Adds a column to the sums of its left neighbour (which it completes), its own and its right neighbour's.
-    __device__ __forceinline__ void add(int col, Sums& left, Sums& own, Sums& right) {
-        float v[kRowsIn][4];
-#pragma unroll
-        for (int r = 0; r < kRowsIn; ++r) {
-            float2 a = halves(raw[r][0]), g = halves(raw[r][1]);
-            v[r][0] = a.x;
-            v[r][1] = a.y;
-            v[r][2] = g.x;
-            v[r][3] = g.y;
-        }
-        fetch(min(col + 1, f.width - 1));
-#pragma unroll
-        for (int r = 0; r < kRowsIn; ++r) {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) v[r][c] = silu_of_half(v[r][c]);
-        }
-#pragma unroll
-        for (int r = 0; r < kRowsOut; ++r) {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                right[r][c] = start[c];
-#pragma unroll
-                for (int tap = 0; tap < 3; ++tap) {
-                    left[r][c] += v[r + tap][c] * w[tap * 3 + 2][c];
-                    own[r][c] += v[r + tap][c] * w[tap * 3 + 1][c];
-                    right[r][c] += v[r + tap][c] * w[tap * 3][c];
-                }
-            }
-        }
-        if (col > 0) emit(col - 1, left);
-    }
-
-    __device__ __forceinline__ void emit(int col, Sums& sums) {
-#pragma unroll
-        for (int r = 0; r < kRowsOut; ++r) {
-            float g0 = sums[r][2], g1 = sums[r][3];
-            silu_pair(g0, g1);
-            float out[2] = {sums[r][0] * g0, sums[r][1] * g1};
-            to((static_cast<int64_t>(first + r) * f.width + col) * f.inner, out);
-        }
-    }
-
-    __device__ __forceinline__ void end(Sums& last) {
-        emit(f.width - 1, last);
-        to.finish();
-    }
 };
 
 // Which strips of which frames a launch walks over.
@@ -179,54 +99,19 @@ struct Part {
 template <class T, class To>
 __global__ void __launch_bounds__(128, 3)
     depthwise_glu_kernel(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                         To to, Frames f, Part part) {
+                         To to, FrameSize f, Part part) {
     int channel = 2 * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (channel >= f.inner) return;
-    int64_t frame =
-        (part.first_frame + static_cast<int64_t>(blockIdx.z) * part.frame_step) * f.height * f.width;
-    using Pair = Vector<T, 2>;
-    Walk<T, To> walk{.x = x + frame * 2 * f.inner + channel, .to = to, .f = f};
-    walk.to.begin(frame * f.inner + channel);
     // The last strip ends with the frame: what it has in common with the one before is made twice, and is the same.
-    walk.first = min(part.first_row + static_cast<int>(blockIdx.y) * kRowsOut, f.height - kRowsOut);
-    walk.above = walk.first > 0;
-    walk.below = walk.first + kRowsOut < f.height;
-#pragma unroll
-    for (int r = 0; r < kRowsIn; ++r) {
-        walk.offset[r] = (walk.first + r - 1) * f.width * 2 * f.inner;
-        walk.raw[r][0] = walk.raw[r][1] = Pair{};
-    }
-    auto both = [&](const T* row, float(&out)[4]) {
-        load<2>(row + channel, reinterpret_cast<float(&)[2]>(out[0]));
-        load<2>(row + channel + f.inner, reinterpret_cast<float(&)[2]>(out[2]));
-    };
-#pragma unroll
-    for (int tap = 0; tap < 9; ++tap) both(weight + static_cast<int64_t>(tap) * 2 * f.inner, walk.w[tap]);
-#pragma unroll
-    for (int c = 0; c < 4; ++c) walk.start[c] = 0;
-    if (bias != nullptr) both(bias, walk.start);
-
-    typename Walk<T, To>::Sums a, b, c;
-#pragma unroll
-    for (int r = 0; r < kRowsOut; ++r) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) a[r][i] = b[r][i] = walk.start[i];
-    }
-    walk.fetch(0);
-    // The sums take turns instead of being moved.
-    for (int col = 0;;) {
-        walk.add(col, a, b, c);
-        if (++col == f.width) return walk.end(b);
-        walk.add(col, b, c, a);
-        if (++col == f.width) return walk.end(c);
-        walk.add(col, c, a, b);
-        if (++col == f.width) return walk.end(a);
-    }
+    int first = min(part.first_row + static_cast<int>(blockIdx.y) * kRows, f.height - kRows);
+    depthwise_walk<kRows>(x, weight, bias, to, f,
+                          part.first_frame + static_cast<int64_t>(blockIdx.z) * part.frame_step, first,
+                          channel);
 }
 
 // Any width and dtype: a thread an output element.
 template <class T>
-__global__ void depthwise_glu_any_kernel(const T* x, const T* weight, const T* bias, T* y, Frames f,
+__global__ void depthwise_glu_any_kernel(const T* x, const T* weight, const T* bias, T* y, FrameSize f,
                                          int64_t count) {
     int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
     for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count; i += step) {
@@ -250,28 +135,22 @@ __global__ void depthwise_glu_any_kernel(const T* x, const T* weight, const T* b
     }
 }
 
-Frames frames_of(const Tensor& x) {
+FrameSize frames_of(const Tensor& x) {
     return {static_cast<int>(x.dim(2)), static_cast<int>(x.dim(3)), static_cast<int>(x.cols() / 2)};
 }
 
-// Whether the walk suits: 16-bit pairs of channels at even addresses, rows for a strip, offsets in 32 bits.
 bool walks(const Tensor& x, const Tensor& weight, const Tensor& bias, const void* y) {
-    auto even = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % (2 * size_of(x.dtype())) == 0; };
-    int64_t inner = x.cols() / 2;
-    return size_of(x.dtype()) == 2 && x.dim(2) >= kRowsOut && inner % 2 == 0 && x.dim(0) * x.dim(1) < 65536 &&
-           x.dim(2) * x.dim(3) * 2 * inner < INT32_MAX && even(x.raw()) && even(weight.raw()) &&
-           even(bias.raw()) && even(y);
+    return depthwise_walks(x, kRows, {x.raw(), weight.raw(), bias.defined() ? bias.raw() : nullptr, y});
 }
 
 template <class T, class To>
 void walk_over(const Tensor& x, const Tensor& weight, const Tensor& bias, const To& to, int64_t frames,
                int64_t rows, const Part& part) {
-    Frames f = frames_of(x);
-    // Blocks of the size that leaves fewest threads without channels.
+    FrameSize f = frames_of(x);
     int pairs = f.inner / 2;
-    unsigned threads = (pairs + 127) / 128 * 128 < (pairs + 95) / 96 * 96 ? 128 : 96;
+    unsigned threads = depthwise_threads(pairs);
     dim3 grid((static_cast<unsigned>(pairs) + threads - 1) / threads,
-              static_cast<unsigned>((rows + kRowsOut - 1) / kRowsOut), static_cast<unsigned>(frames));
+              static_cast<unsigned>((rows + kRows - 1) / kRows), static_cast<unsigned>(frames));
     depthwise_glu_kernel<T><<<grid, threads, 0, stream_of(x.device())>>>(
         pointer<T>(x), pointer<T>(weight), bias.defined() ? pointer<T>(bias) : nullptr, to, f, part);
     check_launch("depthwise_glu_kernel", x.device());

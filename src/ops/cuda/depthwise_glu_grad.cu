@@ -1,8 +1,10 @@
-// The derivative of depthwise_glu in two passes, each with threads that keep two channels of a few rows and walk along the
+// The derivative of depthwise_glu for fp32, odd widths and low frames (others: depthwise_glu_grad_walk.cu), in two passes, each with threads that keep two channels of a few rows and walk along the
 // columns with a window of three columns in registers, the next column on its way:
 //   1  dz = [dy silu(g), dy a silu'(g)] from x and dy
 //   2  dx = silu'(x) * (dz with the kernel turned round), and of the same window the sums dweight[k] = silu(x) dz[-k] and
 //      dbias = dz over a part of the rows; then the parts are added up, in order
+#include "ops/cuda/depthwise_glu_grad.h"
+
 #include "ops/cuda/device/derivative.cuh"
 #include "ops/cuda/gradients.h"
 
@@ -221,7 +223,7 @@ void run(const DepthwiseGluGradArgs& args) {
 }  // namespace
 
 void depthwise_glu_grad(const DepthwiseGluGradArgs& args) {
-    if (args.x.numel() == 0) return;
+    if (args.x.numel() == 0 || depthwise_glu_grad_walk(args)) return;
     dispatch_cuda("depthwise_glu", args.x.dtype(), [&]<class T>() {
         auto even = [](const Tensor& x) {
             return !x.defined() || reinterpret_cast<uintptr_t>(x.raw()) % (2 * sizeof(T)) == 0;

@@ -1,71 +1,71 @@
-// Derivatives of layer_norm_modulate and rms_norm: a row by a group of threads, its elements read from memory once and
-// from the cache after that, as the sums come one after the other. Groups go over many rows and keep what rms_norm's rows
-// add to the gradient of its weight in shared memory; the groups' sums are added up in order.
+// Derivatives of layer_norm_modulate, with its rows in registers (device/rows.cuh), and of rms_norm: a row by a group of
+// threads, its elements read from memory once and from the cache after that, as the sums come one after the other. Groups
+// go over many rows and keep what rms_norm's rows add to the gradient of its weight in shared memory; the groups' sums are
+// added up in order. Wide rows of rms_norm in 16 bits: rms_norm_wide_grad.cu.
 #include "core/device_copy.h"
 #include "ops/cuda/device/derivative.cuh"
+#include "ops/cuda/device/rows.cuh"
 #include "ops/cuda/gradients.h"
+#include "ops/cuda/rms_norm_wide_grad.h"
 
 namespace sana::cuda {
 
 namespace {
 
-template <int Threads>
-__device__ __forceinline__ float row_sum(float x) {
-    if constexpr (Threads <= 32) {
-#pragma unroll
-        for (int offset = Threads / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-        return x;
-    } else {
-        return block_sum(x);
-    }
-}
-
 template <class T>
 struct LayerNormGrad {
-    Rows<T> x, dy, scale;
+    Rows<T> dy, scale;
     T *dx, *normal;
-    int64_t cols, tokens, groups, per_group;
+    int64_t tokens, groups, per_group;
     float eps;
 
-    template <int Threads, int V>
-    __device__ void row(int64_t r) const {
-        const T *in = x.data + r * x.stride, *out = dy.data + r * dy.stride;
-        const T* factor = scale.data + (r / tokens * groups + r % tokens / per_group) * scale.stride;
+    // x: the row's own elements, count vectors of them.
+    template <int Threads, int V, int K>
+    __device__ void operator()(float (&x)[K][V], int count, int64_t row, int64_t cols) const {
         int64_t start = (threadIdx.x % Threads) * V;
+        const T* out = dy.data + row * dy.stride + start;
+        const T* factor =
+            scale.data + (row / tokens * groups + row % tokens / per_group) * scale.stride + start;
         float n = static_cast<float>(cols), sum = 0;
-        float a[V], g[V], f[V];
-        for (int64_t c = start; c < cols; c += Threads * V) {
-            load<V>(in + c, a);
+        float w[K][V];  // dy (1 + scale)
 #pragma unroll
-            for (int v = 0; v < V; ++v) sum += a[v];
-        }
-        float mean = row_sum<Threads>(sum) / n, squares = 0, total = 0, dot = 0;
-        for (int64_t c = start; c < cols; c += Threads * V) {
-            load<V>(in + c, a);
-            load<V>(out + c, g);
-            load<V>(factor + c, f);
+        for (int k = 0; k < K; ++k) {
+            if (k >= count) break;
+            float f[V];
+            load<V>(out + k * Threads * V, w[k]);
+            load<V>(factor + k * Threads * V, f);
 #pragma unroll
             for (int v = 0; v < V; ++v) {
-                float d = a[v] - mean, w = g[v] * (1 + f[v]);
-                squares += d * d;
-                total += w;
-                dot += w * d;
+                w[k][v] *= 1 + f[v];
+                sum += x[k][v];
+            }
+        }
+        float mean = row_sum<Threads>(sum) / n, squares = 0, total = 0, dot = 0;
+#pragma unroll
+        for (int k = 0; k < K; ++k) {
+            if (k >= count) break;
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                x[k][v] -= mean;
+                squares += x[k][v] * x[k][v];
+                total += w[k][v];
+                dot += w[k][v] * x[k][v];
             }
         }
         float inverse = rsqrtf(row_sum<Threads>(squares) / n + eps);
         total = row_sum<Threads>(total) / n;
         dot = row_sum<Threads>(dot) / n * inverse;
-        for (int64_t c = start; c < cols; c += Threads * V) {
-            load<V>(in + c, a);
-            load<V>(out + c, g);
-            load<V>(factor + c, f);
+#pragma unroll
+        for (int k = 0; k < K; ++k) {
+            if (k >= count) break;
 #pragma unroll
             for (int v = 0; v < V; ++v) {
-                a[v] = (a[v] - mean) * inverse;
-                g[v] = inverse * (g[v] * (1 + f[v]) - total - a[v] * dot);
+                x[k][v] *= inverse;
+                w[k][v] = inverse * (w[k][v] - total - x[k][v] * dot);
             }
-            store<V>(normal + r * cols + c, a);
-            store<V>(dx + r * cols + c, g);
+            int64_t at = row * cols + start + k * Threads * V;
+            store<V>(normal + at, x[k]);
+            store<V>(dx + at, w[k]);
         }
     }
 };
@@ -127,13 +127,6 @@ struct RmsNormGrad {
 };
 
 template <int Threads, int V, class F>
-__global__ void rows_kernel(int64_t rows, F f) {
-    // Threads beyond the last row do it again: they take part in the sums of their warp.
-    int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / Threads) + threadIdx.x / Threads;
-    f.template row<Threads, V>(row < rows ? row : rows - 1);
-}
-
-template <int Threads, int V, class F>
 __global__ void rms_rows_kernel(int64_t rows, F f) {
     extern __shared__ float sums[];  // [groups, C]
     int groups = static_cast<int>(blockDim.x) / Threads, group = static_cast<int>(threadIdx.x) / Threads;
@@ -156,51 +149,20 @@ __global__ void rms_rows_kernel(int64_t rows, F f) {
     }
 }
 
-template <int V, class F>
-void by_width(const char* op, const Tensor& x, const F& f) {
-    int64_t rows = x.rows(), vectors = (x.cols() + V - 1) / V;
-    auto start = [&](auto threads) {
-        constexpr int kThreads = decltype(threads)::value, kBlock = kThreads < 128 ? 128 : kThreads;
-        int64_t per_block = kBlock / kThreads;
-        rows_kernel<kThreads, V>
-            <<<static_cast<unsigned>((rows + per_block - 1) / per_block), kBlock, 0, stream_of(x.device())>>>(
-                rows, f);
-    };
-    if (vectors <= 8) {
-        start(std::integral_constant<int, 8>());
-    } else if (vectors <= 16) {
-        start(std::integral_constant<int, 16>());
-    } else if (vectors <= 128) {
-        start(std::integral_constant<int, 32>());
-    } else {
-        start(std::integral_constant<int, 256>());
-    }
-    check_launch(op, x.device());
-}
-
-template <class T, class F>
-void by_rows(const char* op, const Tensor& x, bool vectors, const F& f) {
-    if (x.numel() == 0) return;
-    if (vectors && vectors_fit(x)) return by_width<kLanes<T>>(op, x, f);
-    by_width<1>(op, x, f);
-}
-
 }  // namespace
 
 void layer_norm_modulate_grad(const LayerNormModulateGradArgs& args) {
     dispatch_cuda("layer_norm_modulate", args.x.dtype(), [&]<class T>() {
         int64_t tokens = args.x.dim(1), groups = args.scale.dim(1);
-        LayerNormGrad<T> f{rows_of<T>(args.x),
-                           rows_of<T>(args.dy),
+        LayerNormGrad<T> f{rows_of<T>(args.dy),
                            rows_of<T>(args.scale),
                            pointer<T>(args.dx),
                            pointer<T>(args.normal),
-                           args.x.cols(),
                            tokens,
                            groups,
                            std::max<int64_t>(1, tokens / groups),
                            args.eps};
-        by_rows<T>("layer_norm_modulate", args.x, vectors_fit(args.dy) && vectors_fit(args.scale), f);
+        for_rows<T>("layer_norm_modulate", args.x, vectors_fit(args.dy) && vectors_fit(args.scale), f);
     });
 }
 
@@ -251,6 +213,7 @@ void rms_norm_grad(const RmsNormGradArgs& args) {
         if (args.dweight.defined()) fill_zero(args.dweight);
         return;
     }
+    if (rms_norm_wide_grad(args)) return;
     const RmsNormOptions& o = args.options;
     dispatch_cuda("rms_norm", args.x.dtype(), [&]<class T>() {
         bool weighted = args.weight.defined();

@@ -110,7 +110,8 @@ struct Fp8Rows {
 };
 
 template <class T, int Threads, int V, int K, class F>
-__global__ void rows_kernel(const T* x, int64_t stride, int64_t rows, int64_t cols, F f) {
+__global__ void __launch_bounds__(std::max(128, Threads))
+    rows_kernel(const T* x, int64_t stride, int64_t rows, int64_t cols, F f) {
     // Threads beyond the last row do it again: they take part in the sums of
     // their warp.
     int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / Threads) + threadIdx.x / Threads;
