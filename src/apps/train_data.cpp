@@ -82,7 +82,7 @@ FlowObjective::Latents online_latents(const Vae& vae) {
 
 TrainCache::TrainCache(const Settings& s, Device device, DType compute,
                        const std::function<void(const std::string&)>& report)
-    : in_memory_(s.text("data") == "world" && s.integer("clips") > 0) {
+    : in_memory_(s.text("data") == "world" && s.integer("clips") > 0), encoders_(device, report) {
     if (in_memory_) return;
     auto files = [&](const char* name) { return s.given(name) && s.text(name) != "world"; };
     if (s.text("cache") == "none" || !(files("data") || files("pictures") || files("held-out"))) return;
@@ -122,7 +122,9 @@ FlowObjective::Latents TrainCache::latents(const Vae& vae) {
                 continue;
             }
             Batch one{batch.bucket, {batch.samples[i]}, {batch.videos[i]}, {}};
-            Tensor mean = vae.encode(video_tensor(one, vae.dtype(), vae.device())).mean;
+            Tensor video = video_tensor(one, vae.dtype(), vae.device());
+            Tensor mean = encoders_.run(join("encode ", video), {video},
+                                        [&](const std::vector<Tensor>& x) { return vae.encode(x[0]).mean; });
             all.push_back(vae.normalise(mean.to(DType::F32)));
             ++made_;
             if (!batch.samples[i].lasting) continue;

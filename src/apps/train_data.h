@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "core/graph_cache.h"
 #include "pipeline/parameters.h"
 #include "pipeline/vae.h"
 #include "train/flow.h"
@@ -53,6 +54,7 @@ private:
     bool in_memory_;  // drawn clips that come again: their latents stay on the device, by key
     std::mutex mutex_;
     std::map<std::string, Tensor> memory_;
+    GraphCache encoders_;          // a recording for each form of a clip
     int64_t used_ = 0, made_ = 0;  // latents
 };
 

@@ -16,8 +16,6 @@ namespace {
 
 constexpr int kHiddenRows = 6, kInputRows = 6;
 
-__device__ __forceinline__ void into_l2(const char* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
-
 // Where the sums of the forward pass go: with dy to dz.
 template <class T, int R>
 struct ToHiddenGrad {
@@ -71,7 +69,7 @@ __global__ void __launch_bounds__(128, 3)
 }
 
 // One strip of the way back: R rows of two of the 2F channels. Whole: all strips have R rows.
-template <class T, int R, bool Whole, int Ahead>
+template <class T, int R, bool Whole>
 struct BackWalk {
     using Column = float[R + 2][2];  // of dz, from the row above the strip
     const char *x, *dz;              // the next column that is fetched; dz: from the row above the strip
@@ -91,12 +89,6 @@ struct BackWalk {
         for (int r = 0; r < R; ++r) {
             if (has(r)) x_coming[r] = *reinterpret_cast<const uint32_t*>(x + row(r));
         }
-        if (Ahead > 0 && col + Ahead < width) {
-#pragma unroll
-            for (int r = 0; r < R; ++r) {
-                if (has(r)) into_l2(x + row(r) + Ahead * pixel_bytes);
-            }
-        }
         x += pixel_bytes;
     }
     __device__ __forceinline__ void fetch_dz(int col) {
@@ -108,12 +100,6 @@ struct BackWalk {
 #pragma unroll
         for (int r = 0; r < R + 2; ++r) {
             if (has_dz(r)) dz_coming[r] = *reinterpret_cast<const uint32_t*>(dz + row(r));
-        }
-        if (Ahead > 0 && col + Ahead < width) {
-#pragma unroll
-            for (int r = 1; r < R + 1; ++r) {
-                if (has_dz(r)) into_l2(dz + row(r) + Ahead * pixel_bytes);
-            }
         }
         dz += pixel_bytes;
     }
@@ -181,7 +167,7 @@ struct BackWalk {
 };
 
 // partial [parts, 10, 2F]: nine taps, then the bias.
-template <class T, int R, bool Whole, int Ahead>
+template <class T, int R, bool Whole>
 __global__ void __launch_bounds__(128, 4)
     input_weight_grad_walk_kernel(const T* __restrict__ x, const T* __restrict__ weight,
                                   const T* __restrict__ dz, T* dx, float* partial, FrameSize f, int strips,
@@ -198,16 +184,16 @@ __global__ void __launch_bounds__(128, 4)
         int64_t start =
             (static_cast<int64_t>(strip / per_frame) * f.height + row) * f.width * channels + channel;
         unsigned pixel = channels * static_cast<unsigned>(sizeof(T)), line = pixel * f.width;
-        BackWalk<T, R, Whole, Ahead> walk{reinterpret_cast<const char*>(x + start),
-                                          reinterpret_cast<const char*>(dz + start) - line,
-                                          reinterpret_cast<char*>(dx + start),
-                                          line,
-                                          pixel,
-                                          f.width,
-                                          f.height - row,
-                                          row > 0,
-                                          {},
-                                          {}};
+        BackWalk<T, R, Whole> walk{reinterpret_cast<const char*>(x + start),
+                                   reinterpret_cast<const char*>(dz + start) - line,
+                                   reinterpret_cast<char*>(dx + start),
+                                   line,
+                                   pixel,
+                                   f.width,
+                                   f.height - row,
+                                   row > 0,
+                                   {},
+                                   {}};
         walk.run(w, sums);
     }
 #pragma unroll
@@ -226,7 +212,7 @@ void hidden_grad(const DepthwiseGluGradArgs& args, const FrameSize& f, const Ten
         ToHiddenGrad<T, R>{pointer<T>(args.dy), pointer<T>(dz), {}}, f);
 }
 
-template <class T, int R, int Ahead>
+template <class T, int R>
 void input_weight_grad(const DepthwiseGluGradArgs& args, const FrameSize& f, const Tensor& dz) {
     int64_t pairs = f.inner, threads = depthwise_threads(pairs), blocks = (pairs + threads - 1) / threads,
             strips = args.x.dim(0) * args.x.dim(1) * ((f.height + R - 1) / R);
@@ -235,8 +221,8 @@ void input_weight_grad(const DepthwiseGluGradArgs& args, const FrameSize& f, con
             per_part = (strips + wanted - 1) / wanted, parts = (strips + per_part - 1) / per_part;
     Tensor partial = empty({parts, 10, 2 * pairs}, DType::F32, args.x.device()),
            sums = empty({1, 20 * pairs}, args.x.dtype(), args.x.device());
-    auto* kernel = f.height % R == 0 ? input_weight_grad_walk_kernel<T, R, true, Ahead>
-                                     : input_weight_grad_walk_kernel<T, R, false, Ahead>;
+    auto* kernel = f.height % R == 0 ? input_weight_grad_walk_kernel<T, R, true>
+                                     : input_weight_grad_walk_kernel<T, R, false>;
     dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(parts));
     kernel<<<grid, static_cast<unsigned>(threads), 0, stream_of(args.x.device())>>>(
         pointer<T>(args.x), pointer<T>(args.weight), pointer<T>(dz), pointer<T>(args.dx),
@@ -260,7 +246,7 @@ bool depthwise_glu_grad_walk(const DepthwiseGluGradArgs& args) {
     dispatch_cuda("depthwise_glu", args.x.dtype(), [&]<class T>() {
         if constexpr (sizeof(T) == 2) {
             hidden_grad<T, kHiddenRows>(args, f, dz);
-            input_weight_grad<T, kInputRows, 0>(args, f, dz);
+            input_weight_grad<T, kInputRows>(args, f, dz);
         }
     });
     return true;
