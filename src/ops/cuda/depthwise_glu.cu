@@ -1,228 +1,18 @@
-// depthwise_glu: [a, g] = depthwise3x3(silu(x)) + bias, y = a * silu(g).
-// A thread keeps two channels of both halves (c, c + F) and six output rows, and walks along the columns: a column of eight
-// input rows is loaded one step ahead, takes its SiLU once, and adds to the sums of three output columns in registers; the
-// column that is complete leaves. x is read 8/6 times (the halo comes from L2), y written once:
-// bytes = 2 * (2F + F) * positions; about 28 instructions and 2.7 special functions a value of x keep the units that issue
-// and evaluate them as busy as memory. To E4M3 (ops/fp8.h) the same walk goes twice: over the sampled rows, for their
-// largest magnitude, and over all of them.
+// depthwise_glu, to the dtype of x by the walk of device/depthwise_glu.cuh where it suits, and to E4M3 (ops/glu_fp8.h): the
+// same walk over the sampled rows, for their largest magnitude, and then over all of them.
 #include "ops/conv.h"
 
 #include "ops/cuda/cuda.h"
-#include "ops/cuda/device/rows.cuh"
+#include "ops/cuda/device/depthwise_glu.cuh"
 #include "ops/glu_fp8.h"
 
 namespace sana::cuda {
 
 namespace {
 
-constexpr int kRowsOut = 6, kRowsIn = kRowsOut + 2;
-constexpr int kGluHeadroom = 5;  // log2 of what the sampled maximum may be exceeded by (ops/fp8.h)
+using namespace glu;
 
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-__device__ __forceinline__ float reciprocal_fast(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// x / (1 + exp(-x)) = x/2 (1 + tanh(x/2)), of x/2. The error, 2^-11 |x|/2 at most, is an eighth of what the rounding of x to
-// bf16 makes.
-__device__ __forceinline__ float silu_of_half(float half) {
-    float t;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(t) : "f"(half));
-    return fmaf(half, t, half);
-}
-
-__device__ __forceinline__ float2 halves(Vector<bf16_t, 2> x) {
-    __nv_bfloat162 half = __hmul2({x.values[0], x.values[1]}, {0.5f, 0.5f});  // exact
-    return __bfloat1622float2(half);
-}
-__device__ __forceinline__ float2 halves(Vector<f16_t, 2> x) {
-    return make_float2(0.5f * to_float(x.values[0]), 0.5f * to_float(x.values[1]));
-}
-
-// Two SiLUs with one reciprocal, as the special function unit is what they wait for: 1/a = b / (a b). The exponents are
-// bounded so that a b stays finite; beyond the bound the result is below 1e-17 of x.
-__device__ __forceinline__ void silu_pair(float& x0, float& x1) {
-    constexpr float kLog2e = 1.4426950408889634f, kLimit = 58.0f;
-    float a = 1.0f + exp2_fast(fminf(x0 * -kLog2e, kLimit)),
-          b = 1.0f + exp2_fast(fminf(x1 * -kLog2e, kLimit));
-    float r = reciprocal_fast(a * b);
-    x0 *= r * b;
-    x1 *= r * a;
-}
-
-struct Frames {
-    int height, width, inner;  // inner: F
-};
-
-// Where results go: pairs of channels of a position, in fp32.
-template <class T>
-struct ToDense {
-    T* y;
-    __device__ __forceinline__ void begin(int64_t at) { y += at; }
-    __device__ __forceinline__ void operator()(int64_t at, const float (&pair)[2]) { store<2>(y + at, pair); }
-    __device__ __forceinline__ void finish() const {}
-};
-
-// To codes, by the scale that the largest magnitude asks for.
-struct ToCodes {
-    uint8_t* y;
-    const uint32_t* largest;
-    float inverse;
-    __device__ __forceinline__ void begin(int64_t at) {
-        y += at;
-        inverse = power_of_two(*largest, kGluHeadroom).inverse;
-    }
-    __device__ __forceinline__ void operator()(int64_t at, const float (&pair)[2]) {
-        *reinterpret_cast<uint16_t*>(y + at) = __nv_cvt_float2_to_fp8x2(
-            make_float2(pair[0] * inverse, pair[1] * inverse), __NV_SATFINITE, __NV_E4M3);
-    }
-    __device__ __forceinline__ void finish() const {}
-};
-
-// Nowhere: only the largest magnitude is wanted.
-struct ToLargest {
-    uint32_t* largest;
-    uint32_t seen;
-    __device__ __forceinline__ void begin(int64_t) { seen = 0; }
-    __device__ __forceinline__ void operator()(int64_t, const float (&pair)[2]) {
-        seen = max(seen, max(__float_as_uint(pair[0]) & 0x7fffffffu, __float_as_uint(pair[1]) & 0x7fffffffu));
-    }
-    __device__ __forceinline__ void finish() const { atomicMax(largest, seen); }
-};
-
-// One thread's column of rows: channels c, c + 1 of both halves.
-template <class T, class To>
-struct Walk {
-    using Pair = Vector<T, 2>;
-    const T* x;  // the frame, at the thread's first channel
-    To to;
-    Frames f;
-    int first;            // output row
-    int offset[kRowsIn];  // of the input rows
-    float w[9][4], start[4];
-    Pair raw[kRowsIn][2];
-    bool above, below;  // whether the first and the last of the input rows exist; those that do not stay zero
-
-    __device__ __forceinline__ void fetch(int col) {
-#pragma unroll
-        for (int r = 0; r < kRowsIn; ++r) {
-            if ((r == 0 && !above) || (r == kRowsIn - 1 && !below)) continue;
-            const T* p = x + offset[r] + col * 2 * f.inner;
-            raw[r][0] = *reinterpret_cast<const Pair*>(p);
-            raw[r][1] = *reinterpret_cast<const Pair*>(p + f.inner);
-        }
-    }
-
-    using Sums = float[kRowsOut][4];
-
-    // Adds a column to the sums of its left neighbour (which it completes), its own and its right neighbour's.
-    __device__ __forceinline__ void add(int col, Sums& left, Sums& own, Sums& right) {
-        float v[kRowsIn][4];
-#pragma unroll
-        for (int r = 0; r < kRowsIn; ++r) {
-            float2 a = halves(raw[r][0]), g = halves(raw[r][1]);
-            v[r][0] = a.x;
-            v[r][1] = a.y;
-            v[r][2] = g.x;
-            v[r][3] = g.y;
-        }
-        fetch(min(col + 1, f.width - 1));
-#pragma unroll
-        for (int r = 0; r < kRowsIn; ++r) {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) v[r][c] = silu_of_half(v[r][c]);
-        }
-#pragma unroll
-        for (int r = 0; r < kRowsOut; ++r) {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                right[r][c] = start[c];
-#pragma unroll
-                for (int tap = 0; tap < 3; ++tap) {
-                    left[r][c] += v[r + tap][c] * w[tap * 3 + 2][c];
-                    own[r][c] += v[r + tap][c] * w[tap * 3 + 1][c];
-                    right[r][c] += v[r + tap][c] * w[tap * 3][c];
-                }
-            }
-        }
-        if (col > 0) emit(col - 1, left);
-    }
-
-    __device__ __forceinline__ void emit(int col, Sums& sums) {
-#pragma unroll
-        for (int r = 0; r < kRowsOut; ++r) {
-            float g0 = sums[r][2], g1 = sums[r][3];
-            silu_pair(g0, g1);
-            float out[2] = {sums[r][0] * g0, sums[r][1] * g1};
-            to((static_cast<int64_t>(first + r) * f.width + col) * f.inner, out);
-        }
-    }
-
-    __device__ __forceinline__ void end(Sums& last) {
-        emit(f.width - 1, last);
-        to.finish();
-    }
-};
-
-// Which strips of which frames a launch walks over.
-struct Part {
-    int64_t first_frame = 0, frame_step = 1;
-    int first_row = 0;
-};
-
-template <class T, class To>
-__global__ void __launch_bounds__(128, 3)
-    depthwise_glu_kernel(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                         To to, Frames f, Part part) {
-    int channel = 2 * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-    if (channel >= f.inner) return;
-    int64_t frame =
-        (part.first_frame + static_cast<int64_t>(blockIdx.z) * part.frame_step) * f.height * f.width;
-    using Pair = Vector<T, 2>;
-    Walk<T, To> walk{.x = x + frame * 2 * f.inner + channel, .to = to, .f = f};
-    walk.to.begin(frame * f.inner + channel);
-    // The last strip ends with the frame: what it has in common with the one before is made twice, and is the same.
-    walk.first = min(part.first_row + static_cast<int>(blockIdx.y) * kRowsOut, f.height - kRowsOut);
-    walk.above = walk.first > 0;
-    walk.below = walk.first + kRowsOut < f.height;
-#pragma unroll
-    for (int r = 0; r < kRowsIn; ++r) {
-        walk.offset[r] = (walk.first + r - 1) * f.width * 2 * f.inner;
-        walk.raw[r][0] = walk.raw[r][1] = Pair{};
-    }
-    auto both = [&](const T* row, float(&out)[4]) {
-        load<2>(row + channel, reinterpret_cast<float(&)[2]>(out[0]));
-        load<2>(row + channel + f.inner, reinterpret_cast<float(&)[2]>(out[2]));
-    };
-#pragma unroll
-    for (int tap = 0; tap < 9; ++tap) both(weight + static_cast<int64_t>(tap) * 2 * f.inner, walk.w[tap]);
-#pragma unroll
-    for (int c = 0; c < 4; ++c) walk.start[c] = 0;
-    if (bias != nullptr) both(bias, walk.start);
-
-    typename Walk<T, To>::Sums a, b, c;
-#pragma unroll
-    for (int r = 0; r < kRowsOut; ++r) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) a[r][i] = b[r][i] = walk.start[i];
-    }
-    walk.fetch(0);
-    // The sums take turns instead of being moved.
-    for (int col = 0;;) {
-        walk.add(col, a, b, c);
-        if (++col == f.width) return walk.end(b);
-        walk.add(col, b, c, a);
-        if (++col == f.width) return walk.end(c);
-        walk.add(col, c, a, b);
-        if (++col == f.width) return walk.end(a);
-    }
-}
+constexpr int kSampleColumns = 4;  // of a block that looks for the maximum
 
 // Any width and dtype: a thread an output element.
 template <class T>
@@ -271,10 +61,27 @@ void walk_over(const Tensor& x, const Tensor& weight, const Tensor& bias, const 
     int pairs = f.inner / 2;
     unsigned threads = (pairs + 127) / 128 * 128 < (pairs + 95) / 96 * 96 ? 128 : 96;
     dim3 grid((static_cast<unsigned>(pairs) + threads - 1) / threads,
-              static_cast<unsigned>((rows + kRowsOut - 1) / kRowsOut), static_cast<unsigned>(frames));
+              static_cast<unsigned>((rows + kRowsOut - 1) / kRowsOut),
+              static_cast<unsigned>(frames * part.pieces));
     depthwise_glu_kernel<T><<<grid, threads, 0, stream_of(x.device())>>>(
         pointer<T>(x), pointer<T>(weight), bias.defined() ? pointer<T>(bias) : nullptr, to, f, part);
     check_launch("depthwise_glu_kernel", x.device());
+}
+
+template <class T, class To>
+void walk_over_all(const Tensor& x, const Tensor& weight, const Tensor& bias, const To& to) {
+    walk_over<T>(x, weight, bias, to, x.dim(0) * x.dim(1), x.dim(2),
+                 {0, 1, 0, static_cast<int>(x.dim(3)), 1});
+}
+
+template <class T>
+void walk_to_codes(const DepthwiseGluFp8Args& args, uint32_t* largest) {
+    GluSample sample = glu_sample(args.x.shape());
+    int width = static_cast<int>(args.x.dim(3)), columns = std::max(kSampleColumns, width / 1024 + 1);
+    walk_over<T>(args.x, args.weight, args.bias, ToLargest{largest, 0}, 2, sample.rows,
+                 {sample.frames[0], sample.frames[1] - sample.frames[0], static_cast<int>(sample.first_row),
+                  columns, (width + columns - 1) / columns});
+    walk_over_all<T>(args.x, args.weight, args.bias, ToCodes{pointer<uint8_t>(args.y.codes), largest});
 }
 
 __global__ void fill_scale_kernel(const uint32_t* largest, float* scale, int64_t count) {
@@ -304,12 +111,10 @@ __global__ void to_codes_kernel(const float* y, const uint32_t* largest, uint8_t
 
 void depthwise_glu(const DepthwiseGluArgs& args) {
     if (args.y.numel() == 0) return;
-    int64_t frames = args.x.dim(0) * args.x.dim(1);
     dispatch_cuda("depthwise_glu", args.x.dtype(), [&]<class T>() {
         if constexpr (sizeof(T) == 2) {
             if (walks(args.x, args.weight, args.bias, args.y.raw())) {
-                ToDense<T> to{pointer<T>(args.y)};
-                return walk_over<T>(args.x, args.weight, args.bias, to, frames, args.x.dim(2), {});
+                return walk_over_all<T>(args.x, args.weight, args.bias, ToDense<T>{pointer<T>(args.y)});
             }
         }
         depthwise_glu_any_kernel<T><<<grid_for(args.y.numel(), 256), 256, 0, stream_of(args.x.device())>>>(
@@ -323,33 +128,26 @@ void depthwise_glu(const DepthwiseGluArgs& args) {
 void depthwise_glu_fp8(const DepthwiseGluFp8Args& args) {
     const Tensor& codes = args.y.codes;
     if (codes.numel() == 0) return;
-    GluSample sample = glu_sample(args.x.shape());
-    int64_t frames = args.x.dim(0) * args.x.dim(1), frame = codes.dim(2) * codes.dim(3) * codes.cols();
     cudaStream_t stream = stream_of(codes.device());
     Tensor largest = zeros({1}, DType::I32, codes.device());
     auto* bits = static_cast<uint32_t*>(largest.raw());
-    ToCodes to{pointer<uint8_t>(codes), bits, 0};
     if (walks(args.x, args.weight, args.bias, codes.raw())) {
         dispatch_cuda("depthwise_glu_fp8", args.x.dtype(), [&]<class T>() {
-            if constexpr (sizeof(T) == 2) {
-                Part part{sample.frames[0], sample.frames[1] - sample.frames[0],
-                          static_cast<int>(sample.first_row)};
-                walk_over<T>(args.x, args.weight, args.bias, ToLargest{bits, 0}, 2, sample.rows, part);
-                walk_over<T>(args.x, args.weight, args.bias, to, frames, args.x.dim(2), {});
-            }
+            if constexpr (sizeof(T) == 2) walk_to_codes<T>(args, bits);
         });
     } else {
         Tensor x = args.x.to(DType::F32), weight = args.weight.to(DType::F32),
                bias = args.bias.defined() ? args.bias.to(DType::F32) : Tensor(),
                y = empty(codes.shape(), DType::F32, codes.device());
         depthwise_glu({x, weight, bias, y});
-        int64_t row = codes.dim(3) * codes.cols(), count = sample.rows * row;
+        GluSample sample = glu_sample(args.x.shape());
+        int64_t row = codes.dim(3) * codes.cols(), frame = codes.dim(2) * row, count = sample.rows * row;
         for (int64_t f : sample.frames) {
             largest_kernel<<<grid_for(count, 256), 256, 0, stream>>>(
                 pointer<float>(y) + f * frame + sample.first_row * row, bits, count);
         }
-        to_codes_kernel<<<grid_for(y.numel(), 256), 256, 0, stream>>>(pointer<float>(y), bits, to.y,
-                                                                      y.numel());
+        to_codes_kernel<<<grid_for(y.numel(), 256), 256, 0, stream>>>(pointer<float>(y), bits,
+                                                                      pointer<uint8_t>(codes), y.numel());
     }
     fill_scale_kernel<<<grid_for(codes.rows(), 256), 256, 0, stream>>>(bits, pointer<float>(args.y.scale),
                                                                        codes.rows());
