@@ -253,25 +253,29 @@ LinearAttentionProblem<T> problem_of(const Args& args) {
     int64_t batch = args.q.dim(0), tokens = args.q.dim(1), channels = args.q.dim(2);
     check(batch * o.heads < INT_MAX && tokens < INT_MAX / 2 && channels < INT_MAX / 2,
           "linear_attention: ", args.q, " is more than the CUDA kernel counts");
-    return {.q = pointer<T>(args.q),
-            .k = pointer<T>(args.k),
-            .v = pointer<T>(args.v),
-            .q_stride = args.q.row_stride(),
-            .k_stride = args.k.row_stride(),
-            .v_stride = args.v.row_stride(),
-            .q_weight = pointer<T>(o.q_norm),
-            .k_weight = pointer<T>(o.k_norm),
-            .cos = pointer<float>(o.rope.cos),
-            .sin = pointer<float>(o.rope.sin),
-            .past_kv = o.past != nullptr ? pointer<float>(o.past->kv) : nullptr,
-            .past_k_sum = o.past != nullptr ? pointer<float>(o.past->k_sum) : nullptr,
-            .kv = pointer<float>(args.kv),
-            .k_sum = pointer<float>(args.k_sum),
-            .samples = static_cast<int>(batch),
-            .tokens = static_cast<int>(tokens),
-            .heads = static_cast<int>(o.heads),
-            .width = static_cast<int>(channels / o.heads),
-            .eps = o.eps};
+    LinearAttentionProblem<T> p{};
+    p.q = pointer<T>(args.q);
+    p.k = pointer<T>(args.k);
+    p.v = pointer<T>(args.v);
+    p.q_stride = args.q.row_stride();
+    p.k_stride = args.k.row_stride();
+    p.v_stride = args.v.row_stride();
+    p.q_weight = pointer<T>(o.q_norm);
+    p.k_weight = pointer<T>(o.k_norm);
+    p.cos = pointer<float>(o.rope.cos);
+    p.sin = pointer<float>(o.rope.sin);
+    if (o.past != nullptr) {
+        p.past_kv = pointer<float>(o.past->kv);
+        p.past_k_sum = pointer<float>(o.past->k_sum);
+    }
+    p.kv = pointer<float>(args.kv);
+    p.k_sum = pointer<float>(args.k_sum);
+    p.samples = static_cast<int>(batch);
+    p.tokens = static_cast<int>(tokens);
+    p.heads = static_cast<int>(o.heads);
+    p.width = static_cast<int>(channels / o.heads);
+    p.eps = o.eps;
+    return p;
 }
 
 bool by_codes(const LinearAttentionFp8Args& args) {

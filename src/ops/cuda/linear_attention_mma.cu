@@ -152,8 +152,17 @@ void launch_codes(const LinearAttentionProblem<bf16_t>& p, const typename S::Sta
     cudaStream_t stream = stream_of(device);
     allow_shared(kernel, S::kBytes);
     int tiles = (p.tokens + S::kRows - 1) / S::kRows;
-    kernel<<<dim3(static_cast<unsigned>(tiles * S::kRanks), static_cast<unsigned>(p.samples)), S::kThreads,
-             S::kBytes, stream>>>(p, states, to);
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {S::kRanks, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(tiles * S::kRanks), static_cast<unsigned>(p.samples));
+    config.blockDim = dim3(S::kThreads);
+    config.dynamicSmemBytes = S::kBytes;
+    config.stream = stream;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    CHECK_CUDA(cudaLaunchKernelEx(&config, kernel, p, states, to));
     check_launch("linear_attention apply_codes_kernel", device);
 }
 

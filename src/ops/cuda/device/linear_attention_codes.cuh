@@ -38,8 +38,9 @@ struct alignas(16) Row16 {
     uint32_t pairs[8];
 };
 
+// Launched in clusters of kRanks.
 template <class S>
-__global__ void __cluster_dims__(4, 1, 1) __launch_bounds__(S::kThreads, 2)
+__global__ void __launch_bounds__(S::kThreads, 2)
     apply_codes_kernel(const __grid_constant__ LinearAttentionProblem<bf16_t> p,
                        const typename S::State* states, LinearAttentionCodes to) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
