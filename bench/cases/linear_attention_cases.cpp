@@ -2,7 +2,7 @@
 #include "bench/case.h"
 #include "bench/values.h"
 #include "ops/layout.h"
-#include "ops/linear_attention.h"
+#include "ops/linear_attention_fp8.h"
 
 namespace sana::cases {
 
@@ -14,6 +14,8 @@ struct Sizes {
 };
 
 enum class State { none, total, past_and_total };
+// y as it is; as the values of its codes; codes that are not read again, for timing.
+enum class Result { dense, codes, only_codes };
 
 struct Normalised {
     Values plain, rotated;
@@ -80,7 +82,8 @@ Tensors formula(const Sizes& s, const LinearAttentionOptions& o, State state, co
 
 // Inputs: q, k, v, q_norm, k_norm, cos, sin, past kv, past k_sum.
 // fused: q, k and v are columns of one tensor, as a model has them.
-Instance instance(const Sizes& s, State state, bool zero_queries = false, bool fused = false) {
+Instance instance(const Sizes& s, State state, bool zero_queries = false, bool fused = false,
+                  Result result = Result::dense) {
     int64_t tokens = s.grid.tokens(), channels = s.heads * s.width;
     LinearAttentionOptions options;
     options.heads = s.heads;
@@ -119,10 +122,22 @@ Instance instance(const Sizes& s, State state, bool zero_queries = false, bool f
                 if (state != State::none) o.total = &total;
                 Tensor all = fused ? concat({in[0], in[1], in[2]}, -1) : Tensor();
                 auto part = [&](int64_t i) { return fused ? all.cols_slice(i * channels, channels) : in[i]; };
-                Tensor y = linear_attention(part(0), part(1), part(2), o);
+                if (result == Result::only_codes) {
+                    Fp8 y = linear_attention_fp8(part(0), part(1), part(2), o);
+                    return Tensors{y.codes, y.scale};
+                }
+                Tensor y = result == Result::dense
+                               ? linear_attention(part(0), part(1), part(2), o)
+                               : dequantise(linear_attention_fp8(part(0), part(1), part(2), o),
+                                            in[0].dtype() == DType::F64 ? DType::F64 : DType::F32);
                 return state == State::none ? Tensors{y} : Tensors{y, total.kv, total.k_sum};
             },
-        .reference = [=](const Tensors& in) { return formula(s, options, state, in); },
+        .reference =
+            [=](const Tensors& in) {
+                Tensors out = formula(s, options, state, in);
+                if (result != Result::dense) out[0] = dequantise(quantise(out[0]), DType::F64);
+                return out;
+            },
         .flops = 4.0 * static_cast<double>(s.batch * tokens * channels * s.width),
     };
 }
@@ -148,7 +163,23 @@ std::vector<Case> linear_attention_cases() {
                      instance({1, 20, 112, {1, 30, 52}}, State::past_and_total)};
     out.bench_gpu = {instance({2, 20, 112, {21, 30, 52}}, State::none),
                      instance({1, 20, 112, {3, 30, 52}}, State::past_and_total)};
-    return {out};
+
+    // Results are rounded before they are quantised: in bf16 one of sixteen then lies in the middle of two codes, and may go
+    // either way (0.017). How near the codes are to quantise(linear_attention()): tests/ops/fp8_test.cpp.
+    Case codes{.name = "linear_attention_fp8", .bounds = {2e-2, 2e-2, 2e-2, 10}};
+    auto to_codes = [](const Sizes& s, State state = State::none) {
+        return instance(s, state, false, true, Result::codes);
+    };
+    codes.tests = {to_codes({2, 3, 8, {3, 5, 7}}, State::total),
+                   to_codes({1, 2, 112, {2, 6, 11}}, State::past_and_total),
+                   to_codes({2, 20, 112, {2, 5, 7}}),
+                   to_codes({1, 7, 112, {1, 8, 8}}),
+                   to_codes({1, 1, 112, {1, 9, 29}}),
+                   to_codes({1, 9, 32, {1, 9, 33}}),
+                   to_codes({1, 24, 112, {1, 2, 9}})};
+    codes.bench_cpu = {instance({1, 20, 112, {1, 30, 52}}, State::none, false, true, Result::only_codes)};
+    codes.bench_gpu = {instance({2, 20, 112, {21, 30, 52}}, State::none, false, true, Result::only_codes)};
+    return {out, codes};
 }
 
 }  // namespace sana::cases

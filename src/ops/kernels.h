@@ -32,6 +32,7 @@ struct LinearFp8Args;
 struct TemporalConvFp8Args;
 struct LayerNormModulateFp8Args;
 struct DepthwiseGluFp8Args;
+struct LinearAttentionFp8Args;
 
 struct Kernels {
     void (*linear)(const LinearArgs&) = nullptr;
@@ -61,6 +62,7 @@ struct Kernels {
     void (*temporal_conv_fp8)(const TemporalConvFp8Args&) = nullptr;
     void (*layer_norm_modulate_fp8)(const LayerNormModulateFp8Args&) = nullptr;
     void (*depthwise_glu_fp8)(const DepthwiseGluFp8Args&) = nullptr;
+    void (*linear_attention_fp8)(const LinearAttentionFp8Args&) = nullptr;
 };
 
 extern const Kernels cpu_kernels;

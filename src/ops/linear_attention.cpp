@@ -2,11 +2,15 @@
 
 #include "ops/gradients.h"
 #include "ops/kernels.h"
+#include "ops/linear_attention_fp8.h"
 
 namespace sana {
 
-Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
-                        const LinearAttentionOptions& options) {
+namespace {
+
+// Checks the operands and makes room for the state.
+LinearState state_for(const Tensor& q, const Tensor& k, const Tensor& v,
+                      const LinearAttentionOptions& options) {
     DType dtype = same_dtype("linear_attention", {&q, &k, &v, &options.q_norm, &options.k_norm});
     Dims d = bind_op("linear_attention", {{q, "q[B,N,C]"},
                                           {k, "k[B,N,C]"},
@@ -29,13 +33,31 @@ Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                   options.past->kv.dtype() == sums,
               "linear_attention: state ", options.past->kv, " and ", options.past->k_sum, " for ", q);
     }
-    Tensor kv = empty({d['B'], heads, width, width}, sums, q.device());
-    Tensor k_sum = empty({d['B'], heads, width}, sums, q.device());
-    Tensor y = empty(q.shape(), dtype, q.device());
+    return {empty({d['B'], heads, width, width}, sums, q.device()),
+            empty({d['B'], heads, width}, sums, q.device())};
+}
+
+}  // namespace
+
+Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                        const LinearAttentionOptions& options) {
+    LinearState state = state_for(q, k, v, options);
+    Tensor y = empty(q.shape(), q.dtype(), q.device());
     launch("linear_attention", &Kernels::linear_attention, q.device(),
-           LinearAttentionArgs{q, k, v, options, kv, k_sum, y});
-    if (options.total != nullptr) *options.total = {kv, k_sum};
+           LinearAttentionArgs{q, k, v, options, state.kv, state.k_sum, y});
+    if (options.total != nullptr) *options.total = state;
     record_linear_attention(q, k, v, options, y);
+    return y;
+}
+
+Fp8 linear_attention_fp8(const Tensor& q, const Tensor& k, const Tensor& v,
+                         const LinearAttentionOptions& options) {
+    LinearState state = state_for(q, k, v, options);
+    Fp8 y{empty(q.shape(), DType::F8E4M3, q.device()), empty({q.dim(0), q.dim(1)}, DType::F32, q.device())};
+    launch("linear_attention_fp8", &Kernels::linear_attention_fp8, q.device(),
+           LinearAttentionFp8Args{q, k, v, options, state.kv, state.k_sum, y});
+    if (options.total != nullptr) *options.total = state;
+    record_none("linear_attention_fp8", {&q, &k, &v});
     return y;
 }
 

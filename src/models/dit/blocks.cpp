@@ -6,6 +6,7 @@
 #include "ops/attention.h"
 #include "ops/glu_fp8.h"
 #include "ops/layout.h"
+#include "ops/linear_attention_fp8.h"
 #include "ops/tape.h"
 
 namespace sana {
@@ -55,9 +56,13 @@ DiTBlock::DiTBlock(const DiTConfig& config) : norm_eps(static_cast<float>(config
 Tensor SelfAttention::forward(LayerInput x, const Rope& rope, BlockState* past, BlockState* next,
                               const Epilogue& epilogue) const {
     Scope scope("attention");
+    DType dtype = x.dtype;
     Tensor all = x.into(qkv);
     x = {};
     int64_t width = all.cols() / 3;
+    Tensor q = all.cols_slice(0, width), k = all.cols_slice(width, width),
+           v = all.cols_slice(2 * width, width);
+    all = {};
     LinearAttentionOptions options{.heads = heads,
                                    .q_norm = q_norm.weight.value,
                                    .k_norm = k_norm.weight.value,
@@ -66,10 +71,14 @@ Tensor SelfAttention::forward(LayerInput x, const Rope& rope, BlockState* past, 
                                    .rope = rope};
     if (past != nullptr && !past->empty()) options.past = &past->attention;
     if (next != nullptr) options.total = &next->attention;
-    Tensor h = linear_attention(all.cols_slice(0, width), all.cols_slice(width, width),
-                                all.cols_slice(2 * width, width), options);
-    all = {};
-    return out.forward(h, epilogue);
+    // What is no longer needed is free before the product allocates.
+    auto taken = [&](auto op) {
+        auto h = op(q, k, v, options);
+        q = k = v = {};
+        return h;
+    };
+    if (out.by_codes()) return out.forward(taken(linear_attention_fp8), dtype, epilogue);
+    return out.forward(taken(linear_attention), epilogue);
 }
 
 Tensor LayerInput::into(const Linear& layer) const {

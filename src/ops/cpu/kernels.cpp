@@ -2,6 +2,7 @@
 #include "ops/kernels.h"
 
 #include "ops/cpu/cpu.h"
+#include "ops/linear_attention_fp8.h"
 
 namespace sana {
 
@@ -33,6 +34,7 @@ const Kernels cpu_kernels{
     .temporal_conv_fp8 = cpu::temporal_conv_fp8,
     .layer_norm_modulate_fp8 = cpu::layer_norm_modulate_fp8,
     .depthwise_glu_fp8 = cpu::depthwise_glu_fp8,
+    .linear_attention_fp8 = cpu::linear_attention_fp8,
 };
 
 }  // namespace sana

@@ -9,6 +9,7 @@
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/microkernel.h"
 #include "ops/cpu/simd.h"
+#include "ops/linear_attention_fp8.h"
 
 namespace sana::cpu {
 
@@ -143,6 +144,12 @@ void run(const LinearAttentionArgs& args) {
 
 void linear_attention(const LinearAttentionArgs& args) {
     dispatch_float(args.q.dtype(), [&]<class T>() { run<T>(args); });
+}
+
+void linear_attention_fp8(const LinearAttentionFp8Args& args) {
+    Tensor y = empty(args.q.shape(), args.q.dtype());
+    linear_attention({args.q, args.k, args.v, args.options, args.kv, args.k_sum, y});
+    quantise({y, args.y});
 }
 
 }  // namespace sana::cpu

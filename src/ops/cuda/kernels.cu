@@ -2,6 +2,7 @@
 #include "ops/kernels.h"
 
 #include "ops/cuda/cuda.h"
+#include "ops/linear_attention_fp8.h"
 
 namespace sana {
 
@@ -33,6 +34,7 @@ const Kernels cuda_kernels{
     .temporal_conv_fp8 = cuda::temporal_conv_fp8,
     .layer_norm_modulate_fp8 = cuda::layer_norm_modulate_fp8,
     .depthwise_glu_fp8 = cuda::depthwise_glu_fp8,
+    .linear_attention_fp8 = cuda::linear_attention_fp8,
 };
 
 }  // namespace sana

@@ -4,6 +4,7 @@
 
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/linear_attention.cuh"
+#include "ops/linear_attention_fp8.h"
 
 namespace sana::cuda {
 
@@ -225,16 +226,16 @@ void plain(const LinearAttentionProblem<T>& p, Device device) {
     check_launch("linear_attention_apply_kernel", device);
 }
 
+// Of k (tensors: 1), or of q and of k (2).
 template <class T>
-Tensor row_scales(const LinearAttentionArgs& args) {
-    const Tensor &q = args.q, &k = args.k;
-    Tensor scales = empty({2, q.rows()}, DType::F32, q.device());
+Tensor row_scales(const Tensor& q, const Tensor& k, float eps, unsigned tensors) {
+    Tensor scales = empty({int64_t{tensors}, q.rows()}, DType::F32, q.device());
     int64_t rows = q.rows();
     auto launch = [&](auto kernel) {
-        dim3 grid(static_cast<unsigned>((rows * 32 + kThreads - 1) / kThreads), 2);
-        kernel<<<grid, kThreads, 0, stream_of(q.device())>>>(
-            pointer<T>(q), q.row_stride(), pointer<T>(k), k.row_stride(), pointer<float>(scales), rows,
-            static_cast<int>(q.cols()), args.options.norm_eps);
+        dim3 grid(static_cast<unsigned>((rows * 32 + kThreads - 1) / kThreads), tensors);
+        kernel<<<grid, kThreads, 0, stream_of(q.device())>>>(pointer<T>(q), q.row_stride(), pointer<T>(k),
+                                                             k.row_stride(), pointer<float>(scales), rows,
+                                                             static_cast<int>(q.cols()), eps);
     };
     if (vectors_fit(q) && vectors_fit(k)) {
         launch(row_scales_kernel<T, kLanes<T>>);
@@ -245,46 +246,74 @@ Tensor row_scales(const LinearAttentionArgs& args) {
     return scales;
 }
 
+// All but y and the rows' scales. Args: LinearAttentionArgs, or those to E4M3.
+template <class T, class Args>
+LinearAttentionProblem<T> problem_of(const Args& args) {
+    const LinearAttentionOptions& o = args.options;
+    int64_t batch = args.q.dim(0), tokens = args.q.dim(1), channels = args.q.dim(2);
+    check(batch * o.heads < INT_MAX && tokens < INT_MAX / 2 && channels < INT_MAX / 2,
+          "linear_attention: ", args.q, " is more than the CUDA kernel counts");
+    LinearAttentionProblem<T> p{};
+    p.q = pointer<T>(args.q);
+    p.k = pointer<T>(args.k);
+    p.v = pointer<T>(args.v);
+    p.q_stride = args.q.row_stride();
+    p.k_stride = args.k.row_stride();
+    p.v_stride = args.v.row_stride();
+    p.q_weight = pointer<T>(o.q_norm);
+    p.k_weight = pointer<T>(o.k_norm);
+    p.cos = pointer<float>(o.rope.cos);
+    p.sin = pointer<float>(o.rope.sin);
+    if (o.past != nullptr) {
+        p.past_kv = pointer<float>(o.past->kv);
+        p.past_k_sum = pointer<float>(o.past->k_sum);
+    }
+    p.kv = pointer<float>(args.kv);
+    p.k_sum = pointer<float>(args.k_sum);
+    p.samples = static_cast<int>(batch);
+    p.tokens = static_cast<int>(tokens);
+    p.heads = static_cast<int>(o.heads);
+    p.width = static_cast<int>(channels / o.heads);
+    p.eps = o.eps;
+    return p;
+}
+
+bool by_codes(const LinearAttentionFp8Args& args) {
+    if (args.q.dtype() != DType::BF16 || args.q.numel() == 0) return false;
+    const LinearAttentionOptions& o = args.options;
+    Device device = args.q.device();
+    auto p = problem_of<bf16_t>(args);
+    LinearAttentionCodes to{pointer<uint8_t>(args.y.codes), pointer<float>(args.y.scale), o.norm_eps};
+    if (!linear_attention_makes_codes(p, device, to)) return false;
+    Tensor scales = row_scales<bf16_t>(args.k, args.k, o.norm_eps, 1);
+    p.k_scales = pointer<float>(scales);
+    return linear_attention_by_mma(p, o.total != nullptr, device, to);
+}
+
 }  // namespace
 
 void linear_attention(const LinearAttentionArgs& args) {
-    const LinearAttentionOptions& o = args.options;
-    int64_t batch = args.q.dim(0), tokens = args.q.dim(1), channels = args.q.dim(2);
     Device device = args.q.device();
-    check(batch * o.heads < INT_MAX && tokens < INT_MAX / 2 && channels < INT_MAX / 2,
-          "linear_attention: ", args.q, " is more than the CUDA kernel counts");
     dispatch_cuda("linear_attention", args.q.dtype(), [&]<class T>() {
-        if (batch == 0 || channels == 0) return;
-        Tensor scales = tokens > 0 ? row_scales<T>(args) : Tensor();
-        const float* scale = pointer<float>(scales);
-        LinearAttentionProblem<T> p{.q = pointer<T>(args.q),
-                                    .k = pointer<T>(args.k),
-                                    .v = pointer<T>(args.v),
-                                    .y = pointer<T>(args.y),
-                                    .q_stride = args.q.row_stride(),
-                                    .k_stride = args.k.row_stride(),
-                                    .v_stride = args.v.row_stride(),
-                                    .y_stride = args.y.row_stride(),
-                                    .q_weight = pointer<T>(o.q_norm),
-                                    .k_weight = pointer<T>(o.k_norm),
-                                    .q_scales = scale,
-                                    .k_scales = scale + args.q.rows(),
-                                    .cos = pointer<float>(o.rope.cos),
-                                    .sin = pointer<float>(o.rope.sin),
-                                    .past_kv = o.past != nullptr ? pointer<float>(o.past->kv) : nullptr,
-                                    .past_k_sum = o.past != nullptr ? pointer<float>(o.past->k_sum) : nullptr,
-                                    .kv = pointer<float>(args.kv),
-                                    .k_sum = pointer<float>(args.k_sum),
-                                    .samples = static_cast<int>(batch),
-                                    .tokens = static_cast<int>(tokens),
-                                    .heads = static_cast<int>(o.heads),
-                                    .width = static_cast<int>(channels / o.heads),
-                                    .eps = o.eps};
+        if (args.q.dim(0) == 0 || args.q.dim(2) == 0) return;
+        auto p = problem_of<T>(args);
+        p.y = pointer<T>(args.y);
+        p.y_stride = args.y.row_stride();
+        Tensor scales = p.tokens > 0 ? row_scales<T>(args.q, args.k, args.options.norm_eps, 2) : Tensor();
+        p.q_scales = pointer<float>(scales);
+        p.k_scales = p.q_scales + args.q.rows();
         if constexpr (sizeof(T) == 2) {
-            if (linear_attention_by_mma(p, o.total != nullptr, device)) return;
+            if (linear_attention_by_mma(p, args.options.total != nullptr, device)) return;
         }
         plain(p, device);
     });
+}
+
+void linear_attention_fp8(const LinearAttentionFp8Args& args) {
+    if (by_codes(args)) return;
+    Tensor y = empty(args.q.shape(), args.q.dtype(), args.q.device());
+    linear_attention({args.q, args.k, args.v, args.options, args.kv, args.k_sum, y});
+    quantise({y, args.y});
 }
 
 }  // namespace sana::cuda

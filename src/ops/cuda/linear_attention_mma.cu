@@ -6,7 +6,9 @@
 // H100 80GB, 2026-11-24, bf16, B2 N32760 A20 D112: scales 0.195 ms, state 0.335, reduce 0.012, apply 0.313. Bulk copies of rows
 // (cp.async.bulk, 224 and 448 bytes each) in place of cp.async made the state 2.3 and the apply 1.5 times slower.
 #include "ops/cuda/device/linear_attention_apply.cuh"
+#include "ops/cuda/device/linear_attention_codes.cuh"
 #include "ops/cuda/device/linear_attention_state.cuh"
+#include "ops/cuda/hopper.h"
 
 namespace sana::cuda {
 
@@ -143,8 +145,30 @@ void launch_apply(const LinearAttentionProblem<T>& p, const typename S::State* s
     check_launch("linear_attention apply_mma_kernel", device);
 }
 
+template <class S>
+void launch_codes(const LinearAttentionProblem<bf16_t>& p, const typename S::State* states,
+                  const LinearAttentionCodes& to, Device device) {
+    auto kernel = apply_codes_kernel<S>;
+    cudaStream_t stream = stream_of(device);
+    allow_shared(kernel, S::kBytes);
+    int tiles = (p.tokens + S::kRows - 1) / S::kRows;
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {S::kRanks, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(tiles * S::kRanks), static_cast<unsigned>(p.samples));
+    config.blockDim = dim3(S::kThreads);
+    config.dynamicSmemBytes = S::kBytes;
+    config.stream = stream;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    CHECK_CUDA(cudaLaunchKernelEx(&config, kernel, p, states, to));
+    check_launch("linear_attention apply_codes_kernel", device);
+}
+
 template <int Width, int Heads, class T>
-bool run(const LinearAttentionProblem<T>& p, bool exact_state, Device device) {
+bool run(const LinearAttentionProblem<T>& p, bool exact_state, Device device,
+         const LinearAttentionCodes& to) {
     constexpr int kTerms = std::is_same_v<T, f16_t> ? 2 : 1;
     // Every card has 99 KiB of shared memory a block; wide heads use what Hopper has.
     constexpr bool kWide = Width > 64;
@@ -185,6 +209,9 @@ bool run(const LinearAttentionProblem<T>& p, bool exact_state, Device device) {
         <<<dim3(Width / kReduceRows, static_cast<unsigned>(heads)), kReduceThreads, 0, stream>>>(p, ranges,
                                                                                                  states);
     check_launch("linear_attention reduce_mma_kernel", device);
+    if constexpr (Width == 112 && std::is_same_v<T, bf16_t>) {
+        if (to.codes != nullptr) return launch_codes<CodesShape<Width>>(p, states, to, device), true;
+    }
     if (card.shared >= Large::kBytes) {
         launch_apply<Large>(p, states, card, device);
     } else {
@@ -198,25 +225,39 @@ bool rows_fit(const T* x, int64_t stride) {
     return reinterpret_cast<uintptr_t>(x) % 16 == 0 && stride % 8 == 0;
 }
 
+template <class T>
+bool problem_fits(const LinearAttentionProblem<T>& p) {
+    return p.tokens > 0 && rows_fit(p.q, p.q_stride) && rows_fit(p.k, p.k_stride) &&
+           rows_fit(p.v, p.v_stride) && rows_fit<T>(p.y, p.y_stride) &&
+           reinterpret_cast<uintptr_t>(p.cos) % 16 == 0 && reinterpret_cast<uintptr_t>(p.sin) % 16 == 0 &&
+           p.samples * p.heads < 65536;
+}
+
 }  // namespace
 
+bool linear_attention_makes_codes(const LinearAttentionProblem<bf16_t>& p, Device device,
+                                  const LinearAttentionCodes& to) {
+    using S = CodesShape<112>;
+    return problem_fits(p) && is_hopper(device) && p.width == S::kWidth && p.heads <= S::kRanks * S::kHeads &&
+           reinterpret_cast<uintptr_t>(to.codes) % 16 == 0 && Card(device).shared >= S::kBytes;
+}
+
 template <class T>
-bool linear_attention_by_mma(const LinearAttentionProblem<T>& p, bool exact_state, Device device) {
-    bool fits = p.tokens > 0 && rows_fit(p.q, p.q_stride) && rows_fit(p.k, p.k_stride) &&
-                rows_fit(p.v, p.v_stride) && rows_fit<T>(p.y, p.y_stride) &&
-                reinterpret_cast<uintptr_t>(p.cos) % 16 == 0 &&
-                reinterpret_cast<uintptr_t>(p.sin) % 16 == 0 && p.samples * p.heads < 65536;
-    if (!fits) return false;
+bool linear_attention_by_mma(const LinearAttentionProblem<T>& p, bool exact_state, Device device,
+                             const LinearAttentionCodes& to) {
+    if (!problem_fits(p)) return false;
     // Heads a block: eight warps or more.
     switch (p.width) {
-        case 16: return run<16, 8>(p, exact_state, device);
-        case 32: return run<32, 4>(p, exact_state, device);
-        case 112: return run<112, 2>(p, exact_state, device);
+        case 16: return run<16, 8>(p, exact_state, device, to);
+        case 32: return run<32, 4>(p, exact_state, device, to);
+        case 112: return run<112, 2>(p, exact_state, device, to);
         default: return false;
     }
 }
 
-template bool linear_attention_by_mma(const LinearAttentionProblem<bf16_t>&, bool, Device);
-template bool linear_attention_by_mma(const LinearAttentionProblem<f16_t>&, bool, Device);
+template bool linear_attention_by_mma(const LinearAttentionProblem<bf16_t>&, bool, Device,
+                                      const LinearAttentionCodes&);
+template bool linear_attention_by_mma(const LinearAttentionProblem<f16_t>&, bool, Device,
+                                      const LinearAttentionCodes&);
 
 }  // namespace sana::cuda

@@ -1,4 +1,5 @@
-// The walk that depthwise_glu and the first pass of its derivative share: [a, g] = depthwise3x3(silu(x)) + bias, 16-bit x.
+// The walk of the first pass of depthwise_glu's derivative, [a, g] = depthwise3x3(silu(x)) + bias with 16-bit x, in strips of
+// any number of rows (the forward pass has one of its own, device/depthwise_glu.cuh, which may take part of the columns).
 // A thread keeps two channels of both halves (c, c + F) and R output rows, and walks along the columns: a column of R + 2
 // input rows is loaded one step ahead, takes its SiLU once, and adds to the sums of three output columns in registers; the
 // column that is complete leaves. x is read (R + 2) / R times, the halo from L2.
@@ -6,28 +7,9 @@
 
 #include "ops/cuda/cuda.h"
 #include "ops/cuda/device/element.cuh"
+#include "ops/cuda/device/fast_math.cuh"
 
 namespace sana::cuda {
-
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-__device__ __forceinline__ float reciprocal_fast(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-__device__ __forceinline__ float tanh_fast(float x) {
-    float y;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// x / (1 + exp(-x)) = x/2 (1 + tanh(x/2)), of x/2. The error, 2^-11 |x|/2 at most, is an eighth of what the rounding of x to
-// bf16 makes.
-__device__ __forceinline__ float silu_of_half(float half) { return fmaf(half, tanh_fast(half), half); }
 
 // Two neighbouring 16-bit values, held in one register.
 template <class T>

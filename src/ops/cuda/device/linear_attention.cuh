@@ -43,9 +43,20 @@ __device__ __forceinline__ float2 rotated(float even, float odd, float cos, floa
     return {even * cos - odd * sin, even * sin + odd * cos};
 }
 
+// Where y goes as E4M3 (ops/linear_attention_fp8.h): rows of C codes and their scales. q's norm is then made on the way.
+struct LinearAttentionCodes {
+    uint8_t* codes = nullptr;
+    float* scale = nullptr;
+    float norm_eps = 0;
+};
+
 // Tensor core kernels (linear_attention_mma.cu) for steps 2 to 4. False when they do not take the problem: they need rows
 // in 16-byte vectors and heads of one of the widths that they are compiled for.
 template <class T>
-bool linear_attention_by_mma(const LinearAttentionProblem<T>& p, bool exact_state, Device device);
+bool linear_attention_by_mma(const LinearAttentionProblem<T>& p, bool exact_state, Device device,
+                             const LinearAttentionCodes& to = {});
+// Whether they take it with y as codes.
+bool linear_attention_makes_codes(const LinearAttentionProblem<bf16_t>& p, Device device,
+                                  const LinearAttentionCodes& to);
 
 }  // namespace sana::cuda

@@ -16,14 +16,103 @@ struct ApplyShape {
                          kBytes = Stages * kStage;
 };
 
+template <class S>
+using Angles = float2[2][S::kWidth / 16][2];
+
+// Angles of tokens g and g + 8 of the warp's 16 from `token` on, of pairs 8 k + c and 8 k + c + 4.
+template <class S, class T>
+__device__ __forceinline__ void load_angles(const LinearAttentionProblem<T>& p, int token,
+                                            Angles<S>& angles) {
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        int64_t at =
+            static_cast<int64_t>(min(token + half * 8 + lane / 4, p.tokens - 1)) * (S::kWidth / 2) + lane % 4;
+#pragma unroll
+        for (int k = 0; k < S::kWidth / 16; ++k) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                angles[half][k][e] = {p.cos[at + k * 8 + e * 4], p.sin[at + k * 8 + e * 4]};
+            }
+        }
+    }
+}
+
+// A warp's kv q~ of one head, and this lane's part of its normalisers. q and kv: this lane's addresses for matrix loads.
+template <class T, class S>
+__device__ __forceinline__ void apply_head(uint32_t q, uint32_t kv, const typename S::State& f,
+                                           const float (&r)[2], const Angles<S>& angles,
+                                           float (&sums)[S::kWidth / 8][4], float (&normaliser)[2]) {
+    constexpr int kSteps = S::kWidth / 16;
+    int c = threadIdx.x % 4;
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+        uint32_t raw[4], a[S::kTerms][4];
+        load_matrices(raw, q + k * 32);
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            PairFactors factor = f.pairs[k * 8 + e * 4 + c];
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                float2 x = unpack<T>(raw[2 * e + half]);
+                x.x = relu(x.x * r[half] * factor.w0);
+                x.y = relu(x.y * r[half] * factor.w1);
+                normaliser[half] += x.x * factor.s0;
+                normaliser[half] += x.y * factor.s1;
+                x = rotated(x.x, x.y, angles[half][k][e].x, angles[half][k][e].y);
+                uint32_t terms[S::kTerms];
+                split_terms<f16_t, S::kTerms>(x, terms);
+#pragma unroll
+                for (int t = 0; t < S::kTerms; ++t) a[t][2 * e + half] = terms[t];
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < kSteps; ++n) {
+            // Of two terms each, the product of the small ones is far below a rounding.
+#pragma unroll
+            for (int t = 0; t < S::kTerms; ++t) {
+                uint32_t b[4];
+                load_matrices(b, kv + (t * S::kWidth + n * 16) * S::kPitch + k * 32);
+#pragma unroll
+                for (int u = 0; u + t < S::kTerms; ++u) {
+                    mma<f16_t>(sums[2 * n], a[u], b[0], b[1]);
+                    mma<f16_t>(sums[2 * n + 1], a[u], b[2], b[3]);
+                }
+            }
+        }
+    }
+}
+
+// Puts a head's y of the warp's 16 rows to `out` in shared memory; see(row half, two rounded values).
+template <class T, class S, class See>
+__device__ __forceinline__ void put_head(uint8_t* out, const typename S::State& f,
+                                         const float (&sums)[S::kWidth / 8][4], const float (&normaliser)[2],
+                                         See see) {
+    int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float total = normaliser[half];
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+        float inverse = 1 / (total + f.eps);
+#pragma unroll
+        for (int n = 0; n < S::kWidth / 8; ++n) {
+            float2 column = *reinterpret_cast<const float2*>(&f.columns[n * 8 + 2 * c]);
+            uint32_t pair =
+                pack<T>(sums[n][2 * half] * inverse * column.x, sums[n][2 * half + 1] * inverse * column.y);
+            *reinterpret_cast<uint32_t*>(out + (half * 8 + g) * S::kPitch + n * 16 + c * 4) = pair;
+            see(half, pair);
+        }
+    }
+}
+
 // A block: kRows tokens (blockIdx.x / groups) and a group of `share` heads of sample blockIdx.y.
 template <class T, class S>
 __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     apply_mma_kernel(const __grid_constant__ LinearAttentionProblem<T> p, const typename S::State* states,
                      int groups, int share) {
     extern __shared__ __align__(16) uint8_t shared[];
-    constexpr int kSteps = S::kWidth / 16;
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int sample = static_cast<int>(blockIdx.y), first = static_cast<int>(blockIdx.x) / groups * S::kRows;
     int head = static_cast<int>(blockIdx.x) % groups * share, last = min(p.heads, head + share);
     int rows = min(S::kRows, p.tokens - first);
@@ -51,22 +140,15 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 #pragma unroll
     for (int i = 0; i < S::kStages - 1; ++i) copy(head + i, i);
 
-    // Of tokens g and g + 8 of the warp: their scales, and their angles of pairs 8 k + c and 8 k + c + 4.
+    // Scales of tokens g and g + 8 of the warp.
     float r[2];
-    float2 angles[2][kSteps][2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        int token = min(first + warp * 16 + half * 8 + g, p.tokens - 1);
+        int token = min(first + warp * 16 + half * 8 + lane / 4, p.tokens - 1);
         r[half] = p.q_scales[static_cast<int64_t>(sample) * p.tokens + token];
-        int64_t at = static_cast<int64_t>(token) * (S::kWidth / 2) + c;
-#pragma unroll
-        for (int k = 0; k < kSteps; ++k) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                angles[half][k][e] = {p.cos[at + k * 8 + e * 4], p.sin[at + k * 8 + e * 4]};
-            }
-        }
     }
+    Angles<S> angles;
+    load_angles<S>(p, first + warp * 16, angles);
 
     uint32_t q_lane = (warp * 16 + lane % 16) * S::kPitch + lane / 16 * 16;
     uint32_t kv_lane = S::kState + (lane / 16 * 8 + lane % 8) * S::kPitch + lane / 8 % 2 * 16;
@@ -81,59 +163,11 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
         const auto& f = *reinterpret_cast<const typename S::State*>(memory + S::kState);
 
         float sums[S::kWidth / 8][4] = {}, normaliser[2] = {};
-#pragma unroll
-        for (int k = 0; k < kSteps; ++k) {
-            uint32_t raw[4], a[S::kTerms][4];
-            load_matrices(raw, stage + q_lane + k * 32);
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                PairFactors factor = f.pairs[k * 8 + e * 4 + c];
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    float2 x = unpack<T>(raw[2 * e + half]);
-                    x.x = relu(x.x * r[half] * factor.w0);
-                    x.y = relu(x.y * r[half] * factor.w1);
-                    normaliser[half] += x.x * factor.s0;
-                    normaliser[half] += x.y * factor.s1;
-                    x = rotated(x.x, x.y, angles[half][k][e].x, angles[half][k][e].y);
-                    uint32_t terms[S::kTerms];
-                    split_terms<f16_t, S::kTerms>(x, terms);
-#pragma unroll
-                    for (int t = 0; t < S::kTerms; ++t) a[t][2 * e + half] = terms[t];
-                }
-            }
-#pragma unroll
-            for (int n = 0; n < kSteps; ++n) {
-                // Of two terms each, the product of the small ones is far below a rounding.
-#pragma unroll
-                for (int t = 0; t < S::kTerms; ++t) {
-                    uint32_t b[4];
-                    load_matrices(b, stage + kv_lane + (t * S::kWidth + n * 16) * S::kPitch + k * 32);
-#pragma unroll
-                    for (int u = 0; u + t < S::kTerms; ++u) {
-                        mma<f16_t>(sums[2 * n], a[u], b[0], b[1]);
-                        mma<f16_t>(sums[2 * n + 1], a[u], b[2], b[3]);
-                    }
-                }
-            }
-        }
-
+        apply_head<T, S>(stage + q_lane, stage + kv_lane, f, r, angles, sums, normaliser);
         __syncwarp();  // all of the warp's rows of q are read: y takes their place
         T* y = p.y + (first_row + warp * 16) * p.y_stride + head * S::kWidth;
         uint8_t* out = memory + warp * 16 * S::kPitch;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float total = normaliser[half];
-            total += __shfl_xor_sync(0xffffffffu, total, 1);
-            total += __shfl_xor_sync(0xffffffffu, total, 2);
-            float inverse = 1 / (total + f.eps);
-#pragma unroll
-            for (int n = 0; n < S::kWidth / 8; ++n) {
-                float2 column = *reinterpret_cast<const float2*>(&f.columns[n * 8 + 2 * c]);
-                *reinterpret_cast<uint32_t*>(out + (half * 8 + g) * S::kPitch + n * 16 + c * 4) = pack<T>(
-                    sums[n][2 * half] * inverse * column.x, sums[n][2 * half + 1] * inverse * column.y);
-            }
-        }
+        put_head<T, S>(out, f, sums, normaliser, [](int, uint32_t) {});
         __syncwarp();
         constexpr int kVectors = S::kWidth / 8;
 #pragma unroll
