@@ -1,6 +1,8 @@
 // sana data and sana eval world from the command line.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -68,5 +70,7 @@ TEST(DataCli, TheJudgeOnDrawnClips) {
     EXPECT_EQ(scores["answers"].size(), 6u);
     EXPECT_EQ(scores["image_to_video"]["clips"], 1);
     EXPECT_TRUE(fs::file_size(path + "/sheet.png") > 1000);
+    setenv("SANA_EMBEDDED_MODEL", (path + "/nowhere").c_str(), 1);
     EXPECT_EQ(sana_run({"eval", "world", "--prompts", "1"}).code, 2);
+    unsetenv("SANA_EMBEDDED_MODEL");
 }

@@ -14,6 +14,8 @@
 #include "device.h"
 #include "io/text_file.h"
 #include "io/video.h"
+#include "pipeline/batch_pipeline.h"
+#include "train/world/judge.h"
 
 using namespace sana;
 using sana::apps::find_embedded_model;
@@ -93,4 +95,26 @@ TEST_F(EmbeddedModel, AModelOfTheDrawnWorldSaysWhatItKnows) {
     EXPECT_NE(far.err.find("'dog'"), std::string::npos) << far.err;
     EXPECT_NE(far.err.find("circle"), std::string::npos) << far.err;
     EXPECT_EQ(near.err.find("it does not know"), std::string::npos) << near.err;
+}
+
+// The trained model of the source tree, with a prompt that it masters and few steps, so that this takes seconds.
+TEST(TheEmbeddedModel, ShowsWhatIsAsked) {
+    ModelPaths paths;
+    paths.folder = SANA_TEST_DIR "/../models/embedded";
+    ModelFolder model(paths);
+    Request form;
+    form.size = {160, 96};
+    form.frames = 33;  // what it is trained on
+    form.steps = 8;
+    form.guidance = 4;
+    std::vector<Tensor> clips =
+        BatchPipeline(model, {.device = test_device()})
+            .generate(form, {{"a large red circle stays still over a blue background", 1, {}}});
+    world::Seen seen = world::look_at(clips[0]);
+    ASSERT_EQ(seen.things.size(), 1u);
+    EXPECT_EQ(world::name_of(seen.things[0].color), "red");
+    EXPECT_EQ(world::name_of(seen.things[0].shape), "circle");
+    EXPECT_EQ(world::name_of(seen.things[0].size), "large");
+    EXPECT_EQ(world::name_of(seen.things[0].motion), "still");
+    EXPECT_EQ(world::name_of(seen.background), "blue");
 }

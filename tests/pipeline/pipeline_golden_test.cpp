@@ -74,6 +74,13 @@ struct Case {
     }
 };
 
+// The project's own copies of the archives leave out the text encoder's weights, which mean something with the real
+// vocabulary alone, and the image-to-video frames, whose latents are compared.
+bool own_text(const Case& c) {
+    return std::getenv("SANA_TOKENIZER") != nullptr &&
+           std::filesystem::exists(c.folder + "/text_encoder/model.safetensors");
+}
+
 std::vector<Case> cases() {
     std::vector<Case> out;
     for (const std::string& archive : golden_files("pipeline_", ".tgz")) out.emplace_back(unpack(archive));
@@ -100,10 +107,11 @@ Tensor masked(const Tensor& states, const Tensor& mask) {
 }  // namespace
 
 TEST(PipelineGolden, TextStates) {
-    if (std::getenv("SANA_TOKENIZER") == nullptr)
-        GTEST_SKIP() << "SANA_TOKENIZER names no folder with the real vocabulary";
     for (Case& c : cases()) {
         SCOPED_TRACE(c.folder);
+        if (!own_text(c))
+            GTEST_SKIP() << "needs SANA_TOKENIZER, a folder with the real vocabulary, and SANA_GOLDENS, the "
+                            "reference archives with the text encoder's weights";
         VideoPipeline pipeline(c.model, {.device = test_device()});
         TextFeatures text = pipeline.encode_text(c.request), expected = c.recorded(true);
         EXPECT_EQ(max_abs_difference(text.mask, expected.mask), 0.0);
@@ -118,8 +126,7 @@ TEST(PipelineGolden, TextToVideo) {
         Plan plan = pipeline.plan(c.request);
         Tensor noise = channels_last(c.golden.at("t2v.in.latents"));
         ASSERT_EQ(plan.latents, noise.shape());
-        bool own_text = std::getenv("SANA_TOKENIZER") != nullptr;
-        TextFeatures text = own_text ? pipeline.encode_text(c.request) : c.recorded(true);
+        TextFeatures text = own_text(c) ? pipeline.encode_text(c.request) : c.recorded(true);
         Tensor latents = pipeline.denoise(c.request, plan, noise, {}, text, {});
         expect_close(channels_first(latents), c.golden.at("t2v.out.latents"), kLatents, "t2v.out.latents");
         expect_close(decoded(pipeline, latents, plan.output), c.golden.at("t2v.out.video"), kVideo,
@@ -129,10 +136,11 @@ TEST(PipelineGolden, TextToVideo) {
 
 // Guidance 1 and no instruction. The states of the bare prompt are not recorded, so this needs the vocabulary.
 TEST(PipelineGolden, WithoutGuidance) {
-    if (std::getenv("SANA_TOKENIZER") == nullptr)
-        GTEST_SKIP() << "SANA_TOKENIZER names no folder with the real vocabulary";
     for (Case& c : cases()) {
         SCOPED_TRACE(c.folder);
+        if (!own_text(c))
+            GTEST_SKIP() << "needs SANA_TOKENIZER, a folder with the real vocabulary, and SANA_GOLDENS, the "
+                            "reference archives with the text encoder's weights";
         c.model.prompt_template = {};
         c.request.guidance = 1;
         VideoPipeline pipeline(c.model, {.device = test_device()});
@@ -155,12 +163,12 @@ TEST(PipelineGolden, ImageToVideo) {
         Tensor image = permute(c.golden.at("i2v.in.image"), {0, 2, 3, 1});
         image = image.reshape({1, 1, image.dim(1), image.dim(2), 3});
         Tensor two = full({3}, 2, DType::F32), minus = full({3}, -1, DType::F32);
-        bool own_text = std::getenv("SANA_TOKENIZER") != nullptr;
-        TextFeatures text = own_text ? pipeline.encode_text(c.request) : c.recorded(true);
+        TextFeatures text = own_text(c) ? pipeline.encode_text(c.request) : c.recorded(true);
         Tensor latents = pipeline.denoise(c.request, plan, channels_last(c.golden.at("i2v.in.latents")),
                                           pipeline.encode_image(affine(image, two, minus)), text, {});
         expect_close(channels_first(latents), c.golden.at("i2v.out.latents"), kLatents, "i2v.out.latents");
-        expect_close(decoded(pipeline, latents, plan.output), c.golden.at("i2v.out.video"), kVideo,
-                     "i2v.out.video");
+        if (c.golden.has("i2v.out.video"))
+            expect_close(decoded(pipeline, latents, plan.output), c.golden.at("i2v.out.video"), kVideo,
+                         "i2v.out.video");
     }
 }
