@@ -70,11 +70,12 @@ void run_generation(Settings settings, const Common& common) {
         VaeShape shape = shape_of(model.vae);
         preview.emplace(model.load_vae(VaeParts::decoder, DType::F32, placement.device), shape);
         make_room(placement.device);
-        hooks.preview = [&](int64_t step, const Tensor& clean) {
+        hooks.preview = [&, scale = std::max<int64_t>(1, shape.spatial_factor / 4)](int64_t step,
+                                                                                    const Tensor& clean) {
             char name[32];
             std::snprintf(name, sizeof name, "/step_%04lld.png", static_cast<long long>(step));
             std::string path = settings.text("preview") + name;
-            write_png(path, strip(preview->frames(clean, std::max<int64_t>(1, shape.spatial_factor / 4))));
+            write_png(path, strip(preview->frames(clean, scale)));
             console.event("preview", "\"file\": " + json_string(path));
         };
     }
