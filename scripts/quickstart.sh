@@ -9,14 +9,4 @@ install_packages
 cmake --preset release -S "$root" -DSANA_TESTS=OFF >/dev/null
 cmake --build "$root/build/release" --target sana -j "$(nproc)"
 sana="$root/build/release/bin/sana"
-if [ -f "$root/models/embedded/model_index.json" ]; then
-    exec "$sana" generate --prompt "$prompt" --out "$out"
-fi
-model="$root/build/tiny-model"
-if [ ! -f "$model/model_index.json" ]; then
-    rm -rf "$model"
-    "$sana" --quiet init --preset tiny --random --out "$model"
-fi
-echo "No trained model is here (models/embedded; recipes/embedded trains it): the video comes from a small random model and shows noise."
-echo "docs/models.md says how to get the official weights."
-"$sana" generate --model "$model" --prompt "$prompt" --width 256 --height 160 --frames 33 --steps 10 --out "$out"
+exec "$sana" generate --prompt "$prompt" --out "$out"

@@ -1,5 +1,6 @@
-// The derivative of depthwise_glu for fp32, odd widths and low frames (others: depthwise_glu_grad_walk.cu), in two passes, each with threads that keep two channels of a few rows and walk along the
-// columns with a window of three columns in registers, the next column on its way:
+// The derivative of depthwise_glu for fp32, odd widths and low frames (others: depthwise_glu_grad_walk.cu), in two passes,
+// each with threads that keep two channels of a few rows and walk along the columns with a window of three columns in
+// registers, the next column on its way:
 //   1  dz = [dy silu(g), dy a silu'(g)] from x and dy
 //   2  dx = silu'(x) * (dz with the kernel turned round), and of the same window the sums dweight[k] = silu(x) dz[-k] and
 //      dbias = dz over a part of the rows; then the parts are added up, in order
