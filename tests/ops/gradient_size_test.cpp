@@ -97,14 +97,18 @@ TEST(GradientSizes, Norms) {
 }
 
 TEST(GradientSizes, LinearAttention) {
-    for (int64_t head : {12, 112}) {
+    struct Size {
+        int64_t head, heads, batch;
+    };
+    // The last: many heads of 32 channels, a block each.
+    for (auto [head, heads, batch] : {Size{12, 2, 2}, Size{112, 2, 2}, Size{32, 8, 9}}) {
+        int64_t width = heads * head, count = heads;
         Rope rope = rope_3d({3, 9, 13}, head, 10000, 0, kCpu);
         compare(
-            join("linear_attention ", head), {{2, 351, 3 * 2 * head}, {2 * head}, {2 * head}},
+            join("linear_attention ", head), {{batch, 351, 3 * width}, {width}, {width}},
             [&](const Inputs& in) {
-                int64_t width = 2 * head;
                 LinearAttentionOptions options{
-                    .heads = 2, .q_norm = in[1], .k_norm = in[2], .eps = 1e-3f, .rope = there(rope, in)};
+                    .heads = count, .q_norm = in[1], .k_norm = in[2], .eps = 1e-3f, .rope = there(rope, in)};
                 return linear_attention(in[0].cols_slice(0, width), in[0].cols_slice(width, width),
                                         in[0].cols_slice(2 * width, width), options);
             },

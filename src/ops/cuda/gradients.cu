@@ -125,7 +125,7 @@ void each_vector(const char* op, const Tensor& y, bool vectors, F f) {
 }
 
 // 32 columns a block; every warp adds up each kPartLanes-th part, then the warps' sums are added up.
-constexpr int kPartLanes = 16;
+constexpr int kPartLanes = 32;
 
 template <class T>
 __global__ void sum_parts_kernel(const float* partial, T* y, int64_t parts, int64_t cols) {
@@ -135,7 +135,7 @@ __global__ void sum_parts_kernel(const float* partial, T* y, int64_t parts, int6
     float sum = 0;
     if (col < cols) {
         const float* from = partial + group * parts * cols + col;
-#pragma unroll 4
+#pragma unroll 8
         for (int64_t p = warp; p < parts; p += kPartLanes) sum += from[p * cols];
     }
     sums[warp][lane] = sum;

@@ -32,6 +32,8 @@ void average_step(const AverageArgs&);
 
 // attention with tensor cores (attention_grad_mma.cu); false, and nothing done, when it does not take the problem.
 bool attention_grad_by_mma(const AttentionGradArgs&);
+// linear_attention a block a head (linear_attention_grad_heads.cu); false, and nothing done, when it does not take the problem.
+bool linear_attention_grad_by_heads(const LinearAttentionGradArgs&);
 // conv3d_weight with tensor cores (conv_weight_mma.cu); false, and nothing done, when it does not take the problem.
 bool conv3d_weight_by_mma(const Conv3dWeightGradArgs&);
 // The same for kernels of 3 x 3 in space, of what conv3d_weight_by_mma takes (conv_weight_strips.cu).

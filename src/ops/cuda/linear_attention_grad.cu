@@ -245,7 +245,7 @@ private:
 }  // namespace
 
 void linear_attention_grad(const LinearAttentionGradArgs& args) {
-    if (args.q.numel() == 0) return;
+    if (args.q.numel() == 0 || linear_attention_grad_by_heads(args)) return;
     dispatch_cuda("linear_attention", args.q.dtype(), [&]<class T>() { Backward<T>(args).run(); });
 }
 
