@@ -35,11 +35,12 @@ TrainOptions train_options(const Settings& s, Device device, DType compute, bool
               .beta2 = s.number("beta2"),
               .epsilon = s.number("epsilon"),
               .decay = s.number("decay"),
+              .momentum = s.number("momentum"),
               .clip = s.number("clip"),
               .average = s.number("average")};
     o.slab = {.compute = compute,
               .device = device,
-              .optimizer = s.text("optimiser") == "came" ? Optimizer::came : Optimizer::adamw,
+              .optimizer = optimizer_of(s.text("optimiser")),
               .average = s.number("average") > 0};
     o.seed = static_cast<uint64_t>(s.integer("seed"));
     o.image_interval = s.integer("image-interval");

@@ -109,7 +109,9 @@ std::vector<ParameterInfo> make_table() {
     range(add("optimiser", "minutes", Type::number, "0",
               "Stop after so long, with a checkpoint; --resume goes on. 0: no limit."),
           0, 1e6, "min");
-    add("optimiser", "optimiser", Type::choice, "adamw", "adamw or came.").choices = {"adamw", "came"};
+    add("optimiser", "optimiser", Type::choice, "adamw",
+        "adamw, came, or muon: the matrices inside a transformer's blocks by Muon, the rest by AdamW.")
+        .choices = {"adamw", "came", "muon"};
     range(add("optimiser", "rate", Type::number, "5e-5", "Learning rate after warm-up."), 0, 10);
     add("optimiser", "schedule", Type::choice, "constant",
         "After warm-up: constant, or cosine to a tenth at the end.")
@@ -118,6 +120,8 @@ std::vector<ParameterInfo> make_table() {
           1e9);
     range(add("optimiser", "beta1", Type::number, "0.9", "Memory of the first moment."), 0, 0.99999);
     range(add("optimiser", "beta2", Type::number, "0.999", "Memory of the second moment."), 0, 0.9999999);
+    range(add("optimiser", "momentum", Type::number, "0.95", "muon: memory of the moment of matrices."), 0,
+          0.99999);
     range(add("optimiser", "epsilon", Type::number, "1e-10", "Added to the root of the second moment."), 0,
           1);
     range(add("optimiser", "decay", Type::number, "0", "Weight decay, decoupled."), 0, 10);

@@ -135,6 +135,9 @@ struct GradientKernels {
     void (*square_sum)(const SquareSumArgs&) = nullptr;
     void (*adamw)(const AdamWArgs&) = nullptr;
     void (*came)(const CameArgs&) = nullptr;
+    void (*orthogonalise)(const OrthogonaliseArgs&) = nullptr;
+    void (*muon_moment)(const MuonMomentArgs&) = nullptr;
+    void (*muon_step)(const MuonStepArgs&) = nullptr;
     void (*average)(const AverageArgs&) = nullptr;
 };
 

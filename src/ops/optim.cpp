@@ -1,5 +1,7 @@
 #include "ops/optim.h"
 
+#include <cmath>
+
 #include "ops/gradients.h"
 
 namespace sana {
@@ -59,6 +61,31 @@ void came(const CameOptions& options, const Tensor& gradient, Tensor weights, Ca
           "came: state ", state.rows, " and ", state.columns, " for the weights ", weights);
     launch_gradient("came", &GradientKernels::came, weights.device(),
                     CameArgs{options, gradient, weights, state, copy});
+}
+
+Tensor orthogonalise(const Tensor& x) {
+    bool real = x.dtype() == DType::F32 || (x.dtype() == DType::F64 && x.device() == kCpu);
+    check(x.defined() && x.rank() == 3 && x.dense() && real, "orthogonalise: ", x,
+          " must be dense matrices [B,n,m] in fp32");
+    Tensor y = empty_like(x);
+    if (x.numel() > 0)
+        launch_gradient("orthogonalise", &GradientKernels::orthogonalise, x.device(),
+                        OrthogonaliseArgs{x, y});
+    record_none("orthogonalise", {&x});
+    return y;
+}
+
+void muon(const MuonOptions& options, const Tensor& gradient, Tensor weights, Tensor m, Tensor copy) {
+    check_step("muon", gradient, weights, copy);
+    check_slab("muon", m, weights);
+    check(weights.rank() == 3, "muon: the weights ", weights, " must be matrices [B,n,m]");
+    Tensor update = empty_like(weights);
+    launch_gradient("muon", &GradientKernels::muon_moment, weights.device(),
+                    MuonMomentArgs{options, gradient, m, update});
+    update = orthogonalise(update);
+    double scale = 0.2 * std::sqrt(static_cast<double>(std::max(weights.dim(1), weights.dim(2))));
+    launch_gradient("muon", &GradientKernels::muon_step, weights.device(),
+                    MuonStepArgs{options, scale, update, weights, copy});
 }
 
 void average_step(double rate, const Tensor& weights, Tensor average) {

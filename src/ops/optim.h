@@ -36,6 +36,22 @@ struct CameState {
 };
 void came(const CameOptions& options, const Tensor& gradient, Tensor weights, CameState state, Tensor copy);
 
+// Every matrix of x [B,n,m] with its singular vectors kept and its singular values brought near 1 (0.68 to 1.2; those
+// below 0.002 of the norm stay smaller): X = x / (||x||_F + 1e-7), then five times, with A = X X^T,
+//   X = a X + (b A + c A^2) X,  a, b, c = 3.4445, -4.7750, 2.0315
+// or the same from the right with A = X^T X when m is smaller. x in fp32, fp64 for the oracle; on CUDA the products have
+// fp16 operands and fp32 sums.
+Tensor orthogonalise(const Tensor& x);
+
+// Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/) of B matrices [B,n,m], with Nesterov's momentum and the
+// scale of Moonlight (arXiv 2502.16982), which gives steps the size that AdamW's have, so that both go with one rate:
+//   m = beta m + g,  w -= rate * (0.2 sqrt(max(n, m)) orthogonalise(g + beta m) + decay * w)
+struct MuonOptions {
+    double rate = 1e-4, beta = 0.95, decay = 0;
+    double factor = 1;
+};
+void muon(const MuonOptions& options, const Tensor& gradient, Tensor weights, Tensor m, Tensor copy);
+
 // average += (1 - rate) * (weights - average), in fp32.
 void average_step(double rate, const Tensor& weights, Tensor average);
 
@@ -55,6 +71,25 @@ struct CameArgs {
     Tensor& weights;
     CameState& state;
     Tensor& copy;
+};
+constexpr int kOrthogonaliseSteps = 5;
+constexpr double kOrthogonaliseEpsilon = 1e-7, kOrthogonaliseA = 3.4445, kOrthogonaliseB = -4.7750,
+                 kOrthogonaliseC = 2.0315;
+struct OrthogonaliseArgs {
+    const Tensor& x;
+    Tensor& y;
+};
+// The two passes of muon() around orthogonalise(): m and what is made orthogonal; the weights.
+struct MuonMomentArgs {
+    const MuonOptions& options;
+    const Tensor& gradient;
+    Tensor &m, &update;
+};
+struct MuonStepArgs {
+    const MuonOptions& options;
+    double scale;
+    const Tensor& update;
+    Tensor &weights, &copy;
 };
 struct AverageArgs {
     double rate;

@@ -13,7 +13,10 @@
 
 namespace sana {
 
-enum class Optimizer { adamw, came };
+// muon: the matrices of linear layers and temporal convolutions inside blocks by Muon, all other parameters by AdamW.
+enum class Optimizer { adamw, came, muon };
+const char* name_of(Optimizer optimizer);
+Optimizer optimizer_of(const std::string& name);
 
 struct SlabOptions {
     DType compute = DType::F32;  // dtype of the weights in the model; fp32: the masters themselves
@@ -24,6 +27,7 @@ struct SlabOptions {
 
 struct StepOptions {
     double rate = 1e-4, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-10, decay = 0;
+    double momentum = 0.95;  // of Muon
     double clip = 0;         // largest norm of all gradients together; 0: no limit
     double average = 0.999;  // rate of the moving average
 };
@@ -75,12 +79,21 @@ private:
     struct Factors {  // of CAME, a parameter
         CameState state;
     };
+    // Matrices of one shape, one behind the other without a gap, that Muon moves together.
+    struct Stack {
+        int64_t start, count, rows, cols;
+        int64_t size() const { return count * rows * cols; }
+        Tensor of(const Tensor& slab) const;  // [count,rows,cols]
+    };
+    int64_t place();  // gives every parameter its start; the size of the slab
     Tensor view(const Tensor& slab, size_t parameter) const;
     void set_compute(const Tensor& from);
 
     SlabOptions options_;
     std::vector<NamedParameter> parameters_;
     std::vector<int64_t> starts_;
+    std::vector<Stack> stacks_;  // at the start of the slab
+    int64_t rest_ = 0;           // where they end; v_ begins there
     Tensor masters_, compute_, m_, v_, average_, gradient_;
     bool gathered_ = false;
     std::vector<Factors> factors_;

@@ -66,7 +66,7 @@ public:
         identity_["seed"] = join(static_cast<int64_t>(o_.seed));
         identity_["accumulation"] = join(o_.accumulation);
         if (processes() > 1) identity_["processes"] = join(processes());
-        identity_["optimizer"] = o_.slab.optimizer == Optimizer::adamw ? "adamw" : "came";
+        identity_["optimizer"] = name_of(o_.slab.optimizer);
         // Kept latents are made clip by clip, others batch by batch: equal to rounding only.
         if (data.kept) identity_["latents"] = "kept";
         if (o_.image_interval > 0)

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "../device.h"
 #include "core/parallel.h"
 #include "text/tokenizer.h"
 #include "train/flow.h"
@@ -97,6 +98,42 @@ inline Tokenizer letters() {
     for (int i = 0; i < 26; ++i) file["model"]["vocab"][std::string(1, static_cast<char>('a' + i))] = 4 + i;
     return Tokenizer::parse(file.dump(), "letters");
 }
+
+inline constexpr Bucket kClip{5, 8, 16}, kPicture{1, 8, 16};
+
+template <class M>
+void draw_model(M& model, uint64_t seed) {
+    draw(parameters(model), seed, DType::F32, test_device());
+}
+
+inline SlabOptions here(bool average = false, Optimizer optimizer = Optimizer::adamw) {
+    SlabOptions o;
+    o.device = test_device();
+    o.compute = test_device() == kCpu ? DType::F32 : DType::BF16;
+    o.average = average;
+    o.optimizer = optimizer;
+    return o;
+}
+
+// All parts of text to video, tiny.
+struct Flow {
+    DiT dit{tiny_dit_config()};
+    Gemma2 text{tiny_text_config()};
+    WanVae vae{tiny_vae_config(), VaeParts::both};
+    Tokenizer tokenizer = letters();
+    Flow() {
+        draw_model(dit, 1);
+        draw_model(text, 2);
+        draw_model(vae, 3);
+    }
+    FlowObjective objective(FlowOptions o = {}, bool train_text = true) {
+        auto latents = [this](const Batch& batch, const Draws&) {
+            NoTape frozen;
+            return vae.encode(video_tensor(batch, vae.dtype(), vae.device())).mean.to(DType::F32);
+        };
+        return FlowObjective(dit, text, tokenizer, latents, o, train_text, 16);
+    }
+};
 
 // A folder of its own, removed at the end.
 struct Folder {

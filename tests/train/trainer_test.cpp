@@ -23,22 +23,6 @@ using namespace sana::test;
 
 namespace {
 
-constexpr Bucket kClip{5, 8, 16}, kPicture{1, 8, 16};
-
-template <class M>
-void draw_model(M& model, uint64_t seed) {
-    draw(parameters(model), seed, DType::F32, test_device());
-}
-
-SlabOptions here(bool average = false, Optimizer optimizer = Optimizer::adamw) {
-    SlabOptions o;
-    o.device = test_device();
-    o.compute = test_device() == kCpu ? DType::F32 : DType::BF16;
-    o.average = average;
-    o.optimizer = optimizer;
-    return o;
-}
-
 TrainOptions options(const std::string& folder, int64_t steps) {
     TrainOptions o;
     o.folder = folder;
@@ -62,25 +46,6 @@ TrainResult train_vae(TrainOptions o, const TrainHooks& hooks = {}) {
     Squares clips(kClip), pictures(kPicture), held_out(kClip, 1);
     return train(objective, {.videos = &clips, .pictures = &pictures, .held_out = &held_out}, o, hooks);
 }
-
-struct Flow {
-    DiT dit{tiny_dit_config()};
-    Gemma2 text{tiny_text_config()};
-    WanVae vae{tiny_vae_config(), VaeParts::both};
-    Tokenizer tokenizer = letters();
-    Flow() {
-        draw_model(dit, 1);
-        draw_model(text, 2);
-        draw_model(vae, 3);
-    }
-    FlowObjective objective(FlowOptions o = {}, bool train_text = true) {
-        auto latents = [this](const Batch& batch, const Draws&) {
-            NoTape frozen;
-            return vae.encode(video_tensor(batch, vae.dtype(), vae.device())).mean.to(DType::F32);
-        };
-        return FlowObjective(dit, text, tokenizer, latents, o, train_text, 16);
-    }
-};
 
 TrainResult train_flow(TrainOptions o, const TrainHooks& hooks = {}) {
     Flow flow;
@@ -209,12 +174,13 @@ TEST(Vae, LossFallsAndTheModelIsWritten) {
                          read_checkpoint(result.model + "/vae").tensors, DType::F32, result.model));
 }
 
-TEST(Trainer, FlowLossFallsWithBothOptimisers) {
-    for (Optimizer optimizer : {Optimizer::adamw, Optimizer::came}) {
+TEST(Trainer, FlowLossFallsWithAllOptimisers) {
+    for (Optimizer optimizer : {Optimizer::adamw, Optimizer::came, Optimizer::muon}) {
+        SCOPED_TRACE(name_of(optimizer));
         Folder folder("flow");
         TrainOptions o = options(folder.path, 80);
         o.slab.optimizer = optimizer;
-        o.step.rate = optimizer == Optimizer::adamw ? 3e-3 : 1e-3;
+        o.step.rate = optimizer == Optimizer::came ? 1e-3 : 3e-3;
         std::vector<double> losses;
         TrainHooks hooks;
         hooks.progress = [&](const TrainProgress& p) { losses.push_back(p.loss); };
@@ -249,12 +215,14 @@ TEST(Trainer, RecomputationChangesNothing) {
 }
 
 TEST(Trainer, ResumesBitForBit) {
-    for (bool flow : {false, true}) {
-        SCOPED_TRACE(flow ? "flow" : "vae");
-        auto run = [&](const TrainOptions& o) { return flow ? train_flow(o) : train_vae(o); };
+    for (auto [flow, optimizer] :
+         {std::pair{false, Optimizer::adamw}, {true, Optimizer::adamw}, {true, Optimizer::muon}}) {
+        SCOPED_TRACE(join(flow ? "flow " : "vae ", name_of(optimizer)));
+        auto run = [flow](const TrainOptions& o) { return flow ? train_flow(o) : train_vae(o); };
         Folder straight("straight"), parts("parts");
         TrainOptions o = options(straight.path, 7);
         o.accumulation = 2;
+        o.slab.optimizer = optimizer;
         if (!flow) o.image_interval = 3;
         TrainResult whole = run(o);
         o.folder = parts.path;
@@ -441,32 +409,38 @@ TEST(Trainer, ProcessesTogetherTakeTheSameSteps) {
     if (test_device() != kCpu) GTEST_SKIP() << ("a process that has used a GPU cannot be forked");
     int before = threads();
     set_threads(1);  // a forked process has none of the threads of its parent
-    Folder alone("alone"), together("together");
-    TrainOptions o = options(alone.path, 5);
-    o.accumulation = 2;
-    o.image_interval = 2;
-    TrainResult whole = train_vae(o);
-    o.folder = together.path;
-    o.accumulation = 1;
-    TrainResult last;
-    for (int64_t steps : {3, 5}) {  // resumed on the way
-        Group group(2, 4096);
-        o.group = &group;
-        o.steps = steps;
-        o.resume = steps > 3;
-        group.start();
-        if (group.rank() > 0) {
-            try {
-                train_vae(o);
-            } catch (const std::exception& error) {
-                std::fprintf(stderr, "%s\n", error.what());
-                _exit(1);
+    for (Optimizer optimizer : {Optimizer::adamw, Optimizer::muon}) {
+        SCOPED_TRACE(name_of(optimizer));
+        bool flow = optimizer == Optimizer::muon;
+        auto run = [flow](const TrainOptions& o) { return flow ? train_flow(o) : train_vae(o); };
+        Folder alone("alone"), together("together");
+        TrainOptions o = options(alone.path, 5);
+        o.slab.optimizer = optimizer;
+        o.accumulation = 2;
+        if (!flow) o.image_interval = 2;
+        TrainResult whole = run(o);
+        o.folder = together.path;
+        o.accumulation = 1;
+        TrainResult last;
+        for (int64_t steps : {3, 5}) {  // resumed on the way
+            Group group(2, 4096);
+            o.group = &group;
+            o.steps = steps;
+            o.resume = steps > 3;
+            group.start();
+            if (group.rank() > 0) {
+                try {
+                    run(o);
+                } catch (const std::exception& error) {
+                    std::fprintf(stderr, "%s\n", error.what());
+                    _exit(1);
+                }
+                _exit(0);
             }
-            _exit(0);
+            last = run(o);
+            EXPECT_NO_THROW(group.finish());
         }
-        last = train_vae(o);
-        EXPECT_NO_THROW(group.finish());
+        expect_equal_checkpoints(last.checkpoint, whole.checkpoint);
     }
     set_threads(before);
-    expect_equal_checkpoints(last.checkpoint, whole.checkpoint);
 }

@@ -260,6 +260,9 @@ const GradientKernels cpu_gradient_kernels{
     .square_sum = cpu::square_sum,
     .adamw = cpu::adamw,
     .came = cpu::came,
+    .orthogonalise = cpu::orthogonalise,
+    .muon_moment = cpu::muon_moment,
+    .muon_step = cpu::muon_step,
     .average = cpu::average_step,
 };
 

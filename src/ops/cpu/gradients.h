@@ -40,6 +40,9 @@ void gaussian_sample_grad(const GaussianSampleGradArgs&);
 void square_sum(const SquareSumArgs&);
 void adamw(const AdamWArgs&);
 void came(const CameArgs&);
+void orthogonalise(const OrthogonaliseArgs&);
+void muon_moment(const MuonMomentArgs&);
+void muon_step(const MuonStepArgs&);
 void average_step(const AverageArgs&);
 
 }  // namespace sana::cpu

@@ -30,6 +30,9 @@ const GradientKernels cuda_gradient_kernels{
     .square_sum = cuda::square_sum,
     .adamw = cuda::adamw,
     .came = cuda::came,
+    .orthogonalise = cuda::orthogonalise,
+    .muon_moment = cuda::muon_moment,
+    .muon_step = cuda::muon_step,
     .average = cuda::average_step,
 };
 
