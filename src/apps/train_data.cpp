@@ -14,6 +14,8 @@ namespace sana::apps {
 
 namespace {
 
+constexpr int64_t kPixelBytes = int64_t{256} << 20;  // of clips that are copied to the device together
+
 std::unique_ptr<Source> drawn(const Settings& s, const Bucket& bucket, int64_t batch, world::Split split,
                               uint64_t offset, int64_t clips = 0) {
     world::WorldSourceOptions o;
@@ -111,33 +113,59 @@ TrainCache::TrainCache(const Settings& s, Device device, DType compute,
 FlowObjective::Latents TrainCache::latents(const Vae& vae) {
     return [this, &vae](const Batch& batch, const Draws&) {
         NoTape frozen;
-        std::vector<Tensor> all;
-        for (size_t i = 0; i < batch.samples.size(); ++i) {
+        std::vector<Tensor> all(batch.samples.size());
+        std::vector<size_t> missing;
+        for (size_t i = 0; i < all.size(); ++i) {
             // Another visit may have made them since this batch was read ahead.
             Tensor found =
                 batch.latents.at(i).defined() ? batch.latents[i] : find(batch.samples[i], batch.bucket);
             if (found.defined()) {
-                all.push_back(found.to(vae.device()));
+                all[i] = found.to(vae.device());
                 ++used_;
-                continue;
-            }
-            Batch one{batch.bucket, {batch.samples[i]}, {batch.videos[i]}, {}};
-            Tensor video = video_tensor(one, vae.dtype(), vae.device());
-            Tensor mean = encoders_.run(join("encode ", video), {video},
-                                        [&](const std::vector<Tensor>& x) { return vae.encode(x[0]).mean; });
-            all.push_back(vae.normalise(mean.to(DType::F32)));
-            ++made_;
-            if (!batch.samples[i].lasting) continue;
-            std::string key = latents_key(batch.samples[i], batch.bucket);
-            if (in_memory_) {
-                std::lock_guard lock(mutex_);
-                memory_[key] = all.back();
             } else {
-                latents_->keep(key, {{"latents", all.back().to(kCpu)}});
+                missing.push_back(i);
             }
+        }
+        const Bucket& k = batch.bucket;
+        size_t together = static_cast<size_t>(
+            std::max<int64_t>(1, kPixelBytes / (k.frames * k.height * k.width * 3 * size_of(vae.dtype()))));
+        for (size_t first = 0; first < missing.size(); first += together) {
+            size_t last = std::min(missing.size(), first + together);
+            make_latents(vae, batch,
+                         {missing.begin() + static_cast<std::ptrdiff_t>(first),
+                          missing.begin() + static_cast<std::ptrdiff_t>(last)},
+                         all);
         }
         return concat(all, 0);
     };
+}
+
+void TrainCache::make_latents(const Vae& vae, const Batch& batch, const std::vector<size_t>& which,
+                              std::vector<Tensor>& all) {
+    Batch some{batch.bucket, {}, {}, {}};
+    for (size_t i : which) some.videos.push_back(batch.videos[i]);
+    const Bucket& k = batch.bucket;
+    // One copy for all of them, from memory that the device reads directly; then clip by clip.
+    Tensor pixels = staging_.take({static_cast<int64_t>(which.size()), k.frames, k.height, k.width, 3},
+                                  vae.dtype(), vae.device());
+    write_videos(some, pixels);
+    pixels = pixels.to(vae.device());
+    for (size_t n = 0; n < which.size(); ++n) {
+        Tensor video = pixels.outer_slice(static_cast<int64_t>(n), 1), &latents = all[which[n]];
+        Tensor mean = encoders_.run(join("encode ", video), {video},
+                                    [&](const std::vector<Tensor>& x) { return vae.encode(x[0]).mean; });
+        latents = vae.normalise(mean.to(DType::F32));
+        ++made_;
+        const Sample& sample = batch.samples[which[n]];
+        if (!sample.lasting) continue;
+        std::string key = latents_key(sample, batch.bucket);
+        if (in_memory_) {
+            std::lock_guard lock(mutex_);
+            memory_[key] = latents;
+        } else {
+            latents_->keep(key, {{"latents", latents.to(kCpu)}});
+        }
+    }
 }
 
 Source::Kept TrainCache::kept() {

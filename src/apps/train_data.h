@@ -49,12 +49,16 @@ public:
 
 private:
     Tensor find(const Sample& sample, const Bucket& bucket);
+    // Of the samples `which` of a batch, into their places in `all`.
+    void make_latents(const Vae& vae, const Batch& batch, const std::vector<size_t>& which,
+                      std::vector<Tensor>& all);
 
     std::optional<TensorCache> latents_, text_;
     bool in_memory_;  // drawn clips that come again: their latents stay on the device, by key
     std::mutex mutex_;
     std::map<std::string, Tensor> memory_;
-    GraphCache encoders_;          // a recording for each form of a clip
+    GraphCache encoders_;  // a recording for each form of a clip
+    Staging staging_;
     int64_t used_ = 0, made_ = 0;  // latents
 };
 

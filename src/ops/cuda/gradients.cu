@@ -150,6 +150,20 @@ __global__ void sum_parts_kernel(const float* partial, T* y, int64_t parts, int6
     y[group * cols + col] = from_float<T>(sum);
 }
 
+// A thread a column, where the parts are too few for several warps.
+template <class T>
+struct SumFewParts {
+    const float* partial;
+    T* y;
+    int64_t parts, cols;
+    __device__ void operator()(int64_t i) const {
+        const float* from = partial + i / cols * parts * cols + i % cols;
+        float sum = 0;
+        for (int64_t p = 0; p < parts; ++p) sum += from[p * cols];
+        y[i] = from_float<T>(sum);
+    }
+};
+
 template <class T>
 struct GroupScale {
     Rows<T> x, scale;
@@ -267,6 +281,10 @@ struct SumTokens {
 void sum_parts(const Tensor& partial, int64_t parts, Tensor& y) {
     dim3 grid(static_cast<unsigned>((y.cols() + 31) / 32), static_cast<unsigned>(y.rows()));
     dispatch_cuda("group_sum", y.dtype(), [&]<class T>() {
+        if (parts <= kPartLanes / 4) {
+            return each("group_sum", y.device(), y.numel(),
+                        SumFewParts<T>{pointer<float>(partial), pointer<T>(y), parts, y.cols()});
+        }
         sum_parts_kernel<T><<<grid, dim3(32, kPartLanes), 0, stream_of(y.device())>>>(
             pointer<float>(partial), pointer<T>(y), parts, y.cols());
     });
