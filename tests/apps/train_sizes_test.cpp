@@ -10,6 +10,7 @@
 #include "apps/program.h"
 #include "core/check.h"
 #include "device.h"
+#include "io/image.h"
 #include "io/safetensors.h"
 #include "io/text_file.h"
 #include "io/video.h"
@@ -76,10 +77,9 @@ protected:
         return read_text_file(folder() + "/" + out + "/metrics.jsonl").find("\"held_out\"") !=
                std::string::npos;
     }
-    static void draw(const std::string& out, int count, int frames, int height, int width,
-                     const std::string& format = "y4m") {
+    static void draw(const std::string& out, int count, int frames, int height, int width) {
         ASSERT_EQ(sana_run({"--quiet", "data", "draw", "--out", out, "--count", std::to_string(count),
-                            "--format", format, "--frames", std::to_string(frames), "--height",
+                            "--format", "y4m", "--frames", std::to_string(frames), "--height",
                             std::to_string(height), "--width", std::to_string(width)})
                       .code,
                   0);
@@ -192,9 +192,14 @@ TEST_F(TrainSizes, PicturesAlone) {
     NEEDS_FFMPEG;
     std::string data = folder() + "/pictures", clips = folder() + "/as-pictures";
     draw(clips, 2, 5, 32, 48);
-    draw(data, 3, 1, 32, 48, "y4m");
+    fs::create_directories(data);
+    for (int i = 0; i < 3; ++i) {
+        std::string base = data + "/" + std::to_string(i);
+        write_png(base + ".png", full({40, 50, 3}, 40 + 60 * i, DType::U8));
+        std::ofstream(base + ".txt") << "a grey wall\n";
+    }
     std::ofstream(folder() + "/prompts.txt") << "a red circle\n";
-    for (std::string stage : {"dit", "vae"}) {
+    for (const std::string stage : {"dit", "vae"}) {
         SCOPED_TRACE(stage);
         for (const std::string& from : {data, clips}) {
             Outcome o = run(stage, stage + fs::path(from).filename().string(),
