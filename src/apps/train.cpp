@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "io/checkpoint.h"
 #include "io/text_file.h"
+#include "pipeline/model_folder.h"
 #include "train/flow.h"
 #include "train/vae_objective.h"
 
@@ -144,6 +145,7 @@ struct Run {
         std::string prompts = read_text_file(s.text("prompts")),
                     folder = join(s.text("out"), "/samples/step-", step);
         make_folders(folder);
+        Bucket size = train_buckets(s).clips[0];
         int64_t number = 0;
         for (size_t at = 0; at < prompts.size();) {
             size_t end = std::min(prompts.find('\n', at), prompts.size());
@@ -156,7 +158,10 @@ struct Run {
             if (lora) set("lora", model + "/pytorch_lora_weights.safetensors");
             if (s.given("tokenizer")) set("tokenizer", s.text("tokenizer"));
             set("prompt", prompt);
-            for (const char* name : {"width", "height", "frames", "seed", "device"}) set(name, s.text(name));
+            for (const char* name : {"seed", "device"}) set(name, s.text(name));
+            set("width", join(size.width));
+            set("height", join(size.height));
+            set("frames", join(size.frames));
             set("steps", s.text("sample-steps"));
             set("guidance", s.text("sample-guidance"));
             set("out", join(folder, "/", ++number, ".mp4"));
@@ -171,6 +176,10 @@ struct Run {
         VaeConfig config = vae_config_from_json(part_config(folder));
         const auto* wan = std::get_if<WanVaeConfig>(&config);
         check_input(wan != nullptr, folder, ": only autoencoders of the Wan type are trained");
+        SizeRules rules;
+        rules.multiple = wan->spatial_factor();
+        rules.temporal = wan->temporal_factor();
+        train_buckets(s).check(rules);
         WanVae vae(*wan, VaeParts::both);
         bool fresh = fill_part(
             console, parameters(vae), folder, [](const TensorMap&) { return wan_vae_names(VaeParts::both); },
@@ -196,7 +205,9 @@ struct Run {
         std::string model = s.text("model");
         uint64_t seed = static_cast<uint64_t>(s.integer("seed"));
         bool train_text = s.flag("train-text-encoder");
+        VaeConfig vae_config = vae_config_from_json(part_config(model + "/vae"));
         DiT dit(DiTConfig::from_json(part_config(model + "/transformer")));
+        train_buckets(s).check(rules_of(shape_of(vae_config), dit.config()));
         fill_part(
             console, parameters(dit), model + "/transformer",
             [&](const TensorMap& w) {
@@ -207,7 +218,6 @@ struct Run {
         Gemma2 text(Gemma2Config::from_json(part_config(model + "/text_encoder")));
         fill_part(console, parameters(text), model + "/text_encoder", gemma2_names, train_text, seed + 1,
                   train_text ? DType::F32 : compute, device);
-        VaeConfig vae_config = vae_config_from_json(part_config(model + "/vae"));
         Vae vae(vae_config, VaeParts::encoder);
         fill_part(
             console, vae.parameters(), model + "/vae", [&](const TensorMap& w) { return vae.names(w); },

@@ -1,5 +1,8 @@
 #include "apps/train_data.h"
 
+#include <algorithm>
+#include <filesystem>
+
 #include "core/hash.h"
 #include "io/text_file.h"
 #include "ops/layout.h"
@@ -16,23 +19,28 @@ namespace {
 
 constexpr int64_t kPixelBytes = int64_t{256} << 20;  // of clips that are copied to the device together
 
-std::unique_ptr<Source> drawn(const Settings& s, const Bucket& bucket, int64_t batch, world::Split split,
+using Buckets = std::vector<Bucket>;
+
+std::unique_ptr<Source> drawn(const Settings& s, const Buckets& buckets, int64_t batch, world::Split split,
                               uint64_t offset, int64_t clips = 0) {
     world::WorldSourceOptions o;
     o.clips = clips;
     o.shards = clips == 0 ? 1 : s.integer("processes") * s.integer("accumulation");
     o.seed = static_cast<uint64_t>(s.integer("seed")) + offset;
-    o.buckets = {bucket};
+    o.buckets = buckets;
     o.batch = batch;
     o.split = split;
     return std::make_unique<world::WorldSource>(o);
 }
 
-std::unique_ptr<Source> from_files(const Settings& s, const std::string& path, const Bucket& bucket,
-                                   int64_t batch, const std::function<void(const std::string&)>& report) {
+// held_out: the share that is not in it.
+std::unique_ptr<Dataset> from_files(const Settings& s, const std::string& path, const Buckets& buckets,
+                                    int64_t batch, const std::function<void(const std::string&)>& report,
+                                    double held_out = 0) {
     DatasetOptions o;
     o.path = path;
-    o.buckets = {bucket};
+    o.buckets = buckets;
+    o.held_out = held_out;
     o.batch = batch;
     o.seed = static_cast<uint64_t>(s.integer("seed"));
     o.threads = static_cast<int>(s.integer("workers"));
@@ -43,33 +51,83 @@ std::unique_ptr<Source> from_files(const Settings& s, const std::string& path, c
     return std::make_unique<Dataset>(o);
 }
 
+bool same_place(const std::string& a, const std::string& b) {
+    std::error_code error;
+    return std::filesystem::equivalent(a, b, error);
+}
+
+std::string text_of(const Bucket& b) { return join(b.frames, 'x', b.height, 'x', b.width); }
+
 std::string latents_key(const Sample& sample, const Bucket& bucket) {
-    return join("latents of ", sample.hash, ", ", bucket.frames, 'x', bucket.height, 'x', bucket.width,
-                " at ", sample.fps);
+    return join("latents of ", sample.hash, ", ", text_of(bucket), " at ", sample.fps);
 }
 
 }  // namespace
 
+void TrainBuckets::check(const SizeRules& rules) const {
+    for (const Buckets& list : {clips, pictures})
+        for (const Bucket& b : list)
+            check_clip(rules, {b.width, b.height}, b.frames, "a size of " + text_of(b) + ": ");
+}
+
+TrainBuckets train_buckets(const Settings& s) {
+    Buckets all = {{s.integer("frames"), s.integer("height"), s.integer("width")}};
+    if (s.given("buckets")) {
+        for (const char* name : {"width", "height", "frames"})
+            check_input(!s.is_set(name), "buckets and ", name,
+                        " are both given; buckets say the sizes: leave ", name, " out");
+        all = parse_buckets(s.text("buckets"));
+    }
+    bool pictures_alone = std::all_of(all.begin(), all.end(), [](const Bucket& b) { return b.frames == 1; });
+    TrainBuckets out;
+    auto include = [](Buckets& list, const Bucket& b) {
+        if (std::find(list.begin(), list.end(), b) == list.end()) list.push_back(b);
+    };
+    for (const Bucket& b : all) {
+        if (b.frames > 1 || pictures_alone) include(out.clips, b);
+        check_input(b.frames > 1 || pictures_alone || s.integer("image-interval") > 0, "the bucket ",
+                    text_of(b),
+                    " is for pictures, and image-interval asks for none; set image-interval, or "
+                    "leave the bucket out");
+        include(out.pictures, {1, b.height, b.width});
+    }
+    return out;
+}
+
 TrainSources make_sources(const Settings& s, const std::function<void(const std::string&)>& report) {
     std::string data = s.text("data"), held_out = s.text("held-out"), pictures = s.text("pictures");
-    Bucket clip{s.integer("frames"), s.integer("height"), s.integer("width")},
-        picture{1, clip.height, clip.width};
+    TrainBuckets buckets = train_buckets(s);
     int64_t batch = s.integer("batch"), picture_batch = s.integer("picture-batch");
+    double share = s.number("held-out-share");
     TrainSources out;
     bool draw = data == "world";
-    out.videos = draw ? drawn(s, clip, batch, world::Split::training, 0, s.integer("clips"))
-                      : from_files(s, data, clip, batch, report);
+    check_input(share == 0 || held_out.empty(),
+                "held-out-share and held-out are both given; leave one of them out");
+    check_input(share == 0 || !draw,
+                "held-out-share is of clips from files; of drawn ones a part is held out without it");
+    if (draw) {
+        out.videos = drawn(s, buckets.clips, batch, world::Split::training, 0, s.integer("clips"));
+    } else {
+        std::unique_ptr<Dataset> files = from_files(s, data, buckets.clips, batch, report, share);
+        if (share > 0) out.held_out = files->held_out();
+        out.videos = std::move(files);
+    }
     if (held_out == "world" || (held_out.empty() && draw)) {
-        out.held_out = drawn(s, clip, batch, world::Split::held_out, 1);
+        out.held_out = drawn(s, buckets.clips, batch, world::Split::held_out, 1);
     } else if (!held_out.empty()) {
-        out.held_out = from_files(s, held_out, clip, batch, report);
+        out.held_out = from_files(s, held_out, buckets.clips, batch, report);
     }
     if (s.integer("image-interval") > 0) {
         bool drawn_pictures = pictures == "world" || (pictures.empty() && draw);
         check_input(drawn_pictures || !pictures.empty(),
                     "image-interval asks for pictures; say where they are with pictures");
-        out.pictures = drawn_pictures ? drawn(s, picture, picture_batch, world::Split::training, 2)
-                                      : from_files(s, pictures, picture, picture_batch, report);
+        // A clip's first frame serves as a picture, but not that of a clip that is held out.
+        if (drawn_pictures) {
+            out.pictures = drawn(s, buckets.pictures, picture_batch, world::Split::training, 2);
+        } else {
+            out.pictures = from_files(s, pictures, buckets.pictures, picture_batch, report,
+                                      same_place(pictures, data) ? share : 0);
+        }
     }
     return out;
 }

@@ -8,12 +8,22 @@
 
 #include "core/graph_cache.h"
 #include "pipeline/parameters.h"
+#include "pipeline/resolution.h"
 #include "pipeline/vae.h"
 #include "train/flow.h"
 #include "train/prefetch.h"
 #include "train/trainer.h"
 
 namespace sana::apps {
+
+// Sizes of batches, from the settings buckets, or width, height and frames. Batches of clips take those of several frames,
+// or all where there are only pictures; batches of pictures take every height and width, with one frame.
+struct TrainBuckets {
+    std::vector<Bucket> clips, pictures;
+    // InputError, with what to do, for a size that the model cannot have.
+    void check(const SizeRules& rules) const;
+};
+TrainBuckets train_buckets(const Settings& settings);
 
 struct TrainSources {
     std::unique_ptr<Source> videos, pictures, held_out;
@@ -27,7 +37,8 @@ struct TrainSources {
     }
 };
 
-// From the settings data, pictures and held-out: 'world', or files (docs/data.md). report: what cannot be used.
+// From the settings data, pictures, held-out and held-out-share: 'world', or files (docs/data.md).
+// report: what cannot be used.
 TrainSources make_sources(const Settings& settings, const std::function<void(const std::string&)>& report);
 
 // Latents that the autoencoder makes now, of every batch.

@@ -50,8 +50,9 @@ std::vector<ParameterInfo> make_table() {
 
     add("data", "data", Type::text, "world",
         "Clips: 'world' (drawn by the program), or a folder of clips and captions, or a .jsonl file.");
-    optional(
-        add("data", "pictures", Type::text, "", "Pictures for image-interval: as for data, with one frame."));
+    optional(add("data", "pictures", Type::text, "",
+                 "Pictures for image-interval: as for data, with one frame, in every height and width of "
+                 "clips."));
     optional(add("data", "held-out", Type::text, "",
                  "Data for the held-out loss. Default: of 'world', combinations and wordings that training "
                  "never sees."));
@@ -65,11 +66,25 @@ std::vector<ParameterInfo> make_table() {
             "then they come again, in another order and in other words, and dit has kept their latents in "
             "the device's memory. 0: no clip comes twice."),
         0, 1e8);
-    range(add("data", "width", Type::integer, "160", "Width of clips."), 8, 4096, "pixels");
-    range(add("data", "height", Type::integer, "96", "Height of clips."), 8, 4096, "pixels");
-    range(add("data", "frames", Type::integer, "33",
-              "Length of clips: 1 + 4k or 1 + 8k as the autoencoder asks."),
-          1, 10000, "frames");
+    range(
+        add("data", "held-out-share", Type::number, "0",
+            "Of clips from files: this share, chosen by a hash of their names, is kept from training for the "
+            "held-out loss."),
+        0, 0.5);
+    auto size = [&](const char* name, const char* fallback, double low, double high, const char* unit,
+                    const char* help) {
+        ParameterInfo& p = add("data", name, Type::integer, fallback, help);
+        range(p, low, high, unit);
+        p.replaced_by = "buckets";
+    };
+    size("width", "160", 8, 4096, "pixels", "Width of clips.");
+    size("height", "96", 8, 4096, "pixels", "Height of clips.");
+    size("frames", "33", 1, 10000, "frames",
+         "Length of clips: 1 + 4k or 1 + 8k as the autoencoder asks; 1: pictures alone.");
+    optional(add("data", "buckets", Type::text, "",
+                 "Several sizes, frames x height x width each, in place of width, height and frames: "
+                 "33x96x160,33x160x96. Every batch has one of them; a clip from a file goes to the nearest. "
+                 "Those of one frame are for pictures."));
     range(add("data", "batch", Type::integer, "4", "Clips a batch, of each process."), 1, 4096);
     range(add("data", "picture-batch", Type::integer, "16", "Pictures a batch, in steps of pictures."), 1,
           4096);

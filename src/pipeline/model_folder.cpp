@@ -88,22 +88,23 @@ ModelFolder::ModelFolder(const ModelPaths& paths) : paths_(paths) {
     read_scheduler();
     read_prompt_template();
     check_parts();
-    make_size_rules();
+    size_rules = rules_of(shape_of(vae), dit);
 }
 
 ModelFolder::ModelFolder(const RandomModel& model)
     : dit(model.dit), text(model.text), vae(model.vae), random_(model) {
     paths_.folder = "a random model";
     check_parts();
-    make_size_rules();
+    size_rules = rules_of(shape_of(vae), dit);
 }
 
-void ModelFolder::make_size_rules() {
-    VaeShape shape = shape_of(vae);
-    size_rules.multiple = shape.spatial_factor * std::max(dit.patch[1], dit.patch[2]);
-    size_rules.temporal = shape.temporal_factor * dit.patch[0];
-    size_rules.largest_side = std::min<int64_t>(16384, dit.rope_max_seq_len * size_rules.multiple);
-    size_rules.most_frames = (dit.rope_max_seq_len * dit.patch[0] - 1) * shape.temporal_factor + 1;
+SizeRules rules_of(const VaeShape& vae, const DiTConfig& dit) {
+    SizeRules rules;
+    rules.multiple = vae.spatial_factor * std::max(dit.patch[1], dit.patch[2]);
+    rules.temporal = vae.temporal_factor * dit.patch[0];
+    rules.largest_side = std::min<int64_t>(16384, dit.rope_max_seq_len * rules.multiple);
+    rules.most_frames = (dit.rope_max_seq_len * dit.patch[0] - 1) * vae.temporal_factor + 1;
+    return rules;
 }
 
 void ModelFolder::check_parts() const {

@@ -36,6 +36,9 @@ struct RandomModel {
     std::string tokenizer;  // the text of a tokenizer.json
 };
 
+// What a transformer on the latents of an autoencoder needs of a size and a length.
+SizeRules rules_of(const VaeShape& vae, const DiTConfig& dit);
+
 class ModelFolder {
 public:
     // InputError when a config is missing or bad, or when the parts do not belong together.
@@ -73,7 +76,6 @@ private:
     void read_scheduler();
     void read_prompt_template();
     void check_parts() const;
-    void make_size_rules();
     std::string part(const char* name) const { return paths_.folder + "/" + name; }
 
     ModelPaths paths_;

@@ -243,6 +243,8 @@ std::string Settings::to_json(bool recipe_only) const {
     nlohmann::ordered_json json = nlohmann::ordered_json::object();
     for (const ParameterInfo& p : *table_) {
         if ((recipe_only && !p.recipe) || (p.optional && !given(p.name))) continue;
+        // Read again, a default beside what replaces it would be a contradiction.
+        if (!p.replaced_by.empty() && given(p.replaced_by) && !is_set(p.name)) continue;
         switch (p.type) {
             case Type::integer: json[p.name] = integer(p.name); break;
             case Type::number: json[p.name] = number(p.name); break;

@@ -24,7 +24,8 @@ struct ParameterInfo {
     std::string group;
     std::string help;
     bool optional = false;
-    bool recipe = true;  // part of the recipe that is kept with a video
+    std::string replaced_by;  // the parameter that takes this one's place when it is given
+    bool recipe = true;       // part of the recipe that is kept with a video
 };
 
 const std::vector<ParameterInfo>& parameter_table();

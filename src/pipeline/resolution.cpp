@@ -35,17 +35,26 @@ int64_t valid_frames(const SizeRules& rules, int64_t frames) {
     return std::max<int64_t>(1, (frames - 1) / rules.temporal * rules.temporal + 1);
 }
 
-void check_size(const SizeRules& rules, Size size) {
+void check_size(const SizeRules& rules, Size size, const std::string& what) {
     auto check_side = [&](const char* name, int64_t value) {
         int64_t m = rules.multiple;
-        check_input(value >= m && value <= rules.largest_side, name, ' ', value,
+        check_input(value >= m && value <= rules.largest_side, what, name, ' ', value,
                     " is out of range; this model takes ", m, " .. ", rules.largest_side);
         int64_t low = value / m * m, high = std::min(low + m, rules.largest_side);
-        check_input(value % m == 0, name, ' ', value, " is not a multiple of ", m,
+        check_input(value % m == 0, what, name, ' ', value, " is not a multiple of ", m,
                     ", which this model needs; use ", low, " or ", high);
     };
     check_side("width", size.width);
     check_side("height", size.height);
+}
+
+void check_clip(const SizeRules& rules, Size size, int64_t frames, const std::string& what) {
+    check_size(rules, size, what);
+    check_input(frames >= 1 && frames <= rules.most_frames, what, frames,
+                " frames are out of range; this model takes 1 .. ", rules.most_frames);
+    int64_t low = valid_frames(rules, frames), high = low + rules.temporal;
+    check_input(low == frames, what, frames, " frames are not 1 + ", rules.temporal,
+                "k, which this model needs; use ", low, " or ", high);
 }
 
 }  // namespace sana

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace sana {
@@ -36,6 +37,9 @@ struct SizeRules {
 int64_t valid_frames(const SizeRules& rules, int64_t frames);
 
 // Throws InputError when a free size is not a multiple or out of range; the message names the nearest sizes that work.
-void check_size(const SizeRules& rules, Size size);
+// what: begins the message.
+void check_size(const SizeRules& rules, Size size, const std::string& what = {});
+// The same of a clip, whose frames are not rounded.
+void check_clip(const SizeRules& rules, Size size, int64_t frames, const std::string& what = {});
 
 }  // namespace sana

@@ -174,23 +174,30 @@ private:
         return out;
     }
 
-    // Loss, gradient and parts of the loss; work that is recorded the second time and then repeated.
-    std::vector<Tensor> compute(const std::vector<Tensor>& inputs) {
+    struct Computed {
+        std::vector<Tensor> values;             // loss, gradient and parts of the loss
+        const std::vector<std::string>& parts;  // their names
+    };
+    // Work that is recorded the second time and then repeated.
+    Computed compute(const std::vector<Tensor>& inputs) {
         std::string key;
         for (const Tensor& x : inputs) key += join(x, " ");
-        return graphs_.run_several(key, inputs, [this](const std::vector<Tensor>& x) {
+        // A recording does not say which parts it has, and a picture has fewer than a clip.
+        std::vector<std::string>& names = part_names_[key];
+        auto work = [this, &names](const std::vector<Tensor>& x) {
             Tape tape;
             slab_.require(tape);
             Losses losses = objective_.losses_of(x);
             tape.backward(losses.total, one_);
             std::vector<Tensor> out{losses.total, slab_.gradient(tape)};
-            part_names_.clear();
+            names.clear();
             for (const auto& [name, part] : losses.parts) {
-                part_names_.push_back(name);
+                names.push_back(name);
                 out.push_back(part);
             }
             return out;
-        });
+        };
+        return {graphs_.run_several(key, inputs, work), names};
     }
 
     void make_step() {
@@ -203,19 +210,19 @@ private:
             Ready now = next_ ? std::move(*next_) : make_ready(at_.position);
             next_.reset();
             if (now.error) std::rethrow_exception(now.error);
-            std::vector<Tensor> computed = compute(now.inputs);
-            slab_.gather(computed[1], share);
+            Computed computed = compute(now.inputs);
+            slab_.gather(computed.values[1], share);
             at_.position += 1;
             bool last = i + 1 == o_.accumulation;
             // While the device computes.
             if (!last || step < o_.steps) next_ = make_ready(at_.position);
             if (last && o_.group != nullptr) slab_.sum(*o_.group);
             if (last) norm = slab_.norm();
-            double value = item(computed[0]);
+            double value = item(computed.values[0]);
             if (!std::isfinite(value)) stop_at_loss(now.batch, now.inputs, value);
             loss += value * share;
-            for (size_t k = 0; log && k < part_names_.size(); ++k)
-                parts[part_names_[k]] += item(computed[k + 2]) * share;
+            for (size_t k = 0; log && k < computed.parts.size(); ++k)
+                parts[computed.parts[k]] += item(computed.values[k + 2]) * share;
         }
         if (!std::isfinite(norm)) {
             throw Error(join("the gradient of step ", step, " is not finite, nearest to the loss in ",
@@ -323,7 +330,7 @@ private:
     Tensor one_;  // what gradients start with
     std::optional<Stream> videos_, pictures_;
     std::optional<Ready> next_;
-    std::vector<std::string> part_names_;
+    std::map<std::string, std::vector<std::string>> part_names_;  // by the shapes of a batch
     Checkpoints checkpoints_;
     std::map<std::string, std::string> identity_;
     RunPosition at_;

@@ -238,10 +238,18 @@ TEST(Dataset, TheOrderIsAFunctionOfSeedAndPosition) {
     // Training and held-out share the samples between them.
     o.held_out = 0.5;
     Dataset training(o);
-    o.held_out_part = true;
-    Dataset held_out(o);
-    EXPECT_EQ(training.counts()[1].second + held_out.counts()[1].second, 7);
-    EXPECT_NE(training.fingerprint(), held_out.fingerprint());
+    std::unique_ptr<Dataset> held_out = training.held_out();
+    std::set<std::string> in_training, outside;
+    for (int64_t i = 0; i < training.batches_per_epoch(); ++i)
+        for (const Sample& s : training.batch(i).samples) in_training.insert(s.id);
+    for (int64_t i = 0; i < held_out->batches_per_epoch(); ++i)
+        for (const Sample& s : held_out->batch(i).samples) outside.insert(s.id);
+    EXPECT_EQ(in_training.size() + outside.size(), 7u);
+    for (const std::string& id : outside) EXPECT_EQ(in_training.count(id), 0u) << id;
+    EXPECT_NE(training.fingerprint(), held_out->fingerprint());
+    EXPECT_THROW(set.held_out(), InputError);
+    o.held_out = 1;
+    EXPECT_THROW(Dataset{o}, InputError);
     // A file that changes is looked at again, in spite of the index.
     write_clip(path + "/c0.y4m", clip(2, 16, 24));
     reports.texts.clear();

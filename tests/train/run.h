@@ -1,6 +1,7 @@
 // Tiny models and data for tests of training.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -9,6 +10,8 @@
 
 #include "../device.h"
 #include "core/parallel.h"
+#include "io/safetensors.h"
+#include "ops/pointwise.h"
 #include "text/tokenizer.h"
 #include "train/flow.h"
 #include "train/trainer.h"
@@ -16,14 +19,16 @@
 
 namespace sana::test {
 
-// A bright square on a dark field, moving with its number; pictures have one frame.
+// A bright square on a dark field, moving with its number; pictures have one frame. Of several sizes each batch has one.
 class Squares : public Source {
 public:
-    explicit Squares(Bucket bucket, int64_t batch = 2) : bucket_(bucket), batch_(batch) {}
+    explicit Squares(Bucket bucket, int64_t batch = 2) : Squares(std::vector<Bucket>{bucket}, batch) {}
+    explicit Squares(std::vector<Bucket> buckets, int64_t batch = 2)
+        : buckets_(std::move(buckets)), batch_(batch) {}
     int64_t batches_per_epoch() const override { return 0; }
     Batch batch(int64_t position) const override {
         Batch out;
-        out.bucket = bucket_;
+        out.bucket = buckets_[static_cast<size_t>(position + position / 3) % buckets_.size()];
         for (int64_t i = 0; i < batch_; ++i) {
             Sample s;
             s.index = position * batch_ + i;
@@ -44,10 +49,14 @@ public:
         }
         return v;
     }
-    std::string fingerprint() const override { return join("squares ", bucket_.frames, " ", batch_); }
+    std::string fingerprint() const override {
+        std::string text = join("squares ", batch_);
+        for (const Bucket& b : buckets_) text += join(" ", b.frames, "x", b.height, "x", b.width);
+        return text;
+    }
 
 private:
-    Bucket bucket_;
+    std::vector<Bucket> buckets_;
     int64_t batch_;
 };
 
@@ -147,5 +156,30 @@ struct Folder {
     }
     ~Folder() { std::filesystem::remove_all(path); }
 };
+
+inline TrainOptions options(const std::string& folder, int64_t steps) {
+    TrainOptions o;
+    o.folder = folder;
+    o.steps = steps;
+    o.warmup = 3;
+    o.step.rate = 3e-3;
+    o.step.clip = 1;
+    o.step.epsilon = 1e-8;
+    o.slab = here(true);
+    o.log_every = 1;
+    o.checkpoint_every = 1000;
+    o.hold_out_every = 1000;
+    return o;
+}
+
+inline void expect_equal_checkpoints(const std::string& a, const std::string& b) {
+    TensorMap x = read_folder(a, "state").tensors, y = read_folder(b, "state").tensors;
+    ASSERT_EQ(x.size(), y.size());
+    ASSERT_FALSE(x.empty());
+    for (const auto& [name, tensor] : x) {
+        ASSERT_EQ(y.count(name), 1u) << name;
+        EXPECT_EQ(max_abs_difference(tensor, y.at(name)), 0) << name;
+    }
+}
 
 }  // namespace sana::test

@@ -23,21 +23,6 @@ using namespace sana::test;
 
 namespace {
 
-TrainOptions options(const std::string& folder, int64_t steps) {
-    TrainOptions o;
-    o.folder = folder;
-    o.steps = steps;
-    o.warmup = 3;
-    o.step.rate = 3e-3;
-    o.step.clip = 1;
-    o.step.epsilon = 1e-8;
-    o.slab = here(true);
-    o.log_every = 1;
-    o.checkpoint_every = 1000;
-    o.hold_out_every = 1000;
-    return o;
-}
-
 // A run of the autoencoder; what it saved.
 TrainResult train_vae(TrainOptions o, const TrainHooks& hooks = {}) {
     WanVae vae(tiny_vae_config(), VaeParts::both);
@@ -52,16 +37,6 @@ TrainResult train_flow(TrainOptions o, const TrainHooks& hooks = {}) {
     FlowObjective objective = flow.objective({.image_to_video = 0.5});
     Squares clips(kClip), held_out(kClip, 1);
     return train(objective, {.videos = &clips, .held_out = &held_out}, o, hooks);
-}
-
-void expect_equal_checkpoints(const std::string& a, const std::string& b) {
-    TensorMap x = read_folder(a, "state").tensors, y = read_folder(b, "state").tensors;
-    ASSERT_EQ(x.size(), y.size());
-    ASSERT_FALSE(x.empty());
-    for (const auto& [name, tensor] : x) {
-        ASSERT_EQ(y.count(name), 1u) << name;
-        EXPECT_EQ(max_abs_difference(tensor, y.at(name)), 0) << name;
-    }
 }
 
 std::string read(const std::string& path) { return read_text_file(path); }

@@ -79,7 +79,26 @@ Dataset::Dataset(DatasetOptions options) : options_(std::move(options)) {
                 ": a dataset needs a batch size, a frame rate and at least one bucket");
     check_input(file_exists(options_.path), options_.path, ": no such folder or .jsonl file");
     look_at(is_folder(options_.path) ? listed() : listed_lines());
-    check_input(!entries_.empty(), options_.path, ": holds no usable sample (", left_out_, " left out)");
+    check_input(!entries_.empty() || !reserved_.empty(), options_.path, ": holds no usable sample (",
+                left_out_, " left out)");
+    check_input(!entries_.empty(), options_.path, ": all ", reserved_.size(),
+                " usable samples are in the held-out share of ", options_.held_out, "; make it smaller");
+    count_batches();
+}
+
+Dataset::Dataset(DatasetOptions options, std::vector<Entry> entries)
+    : options_(std::move(options)), entries_(std::move(entries)) {
+    count_batches();
+}
+
+std::unique_ptr<Dataset> Dataset::held_out() const {
+    check_input(!reserved_.empty(), options_.path, ": of ", entries_.size(),
+                " usable samples none is in the held-out share of ", options_.held_out,
+                "; make it larger, or name data for the held-out loss");
+    return std::unique_ptr<Dataset>(new Dataset(options_, reserved_));
+}
+
+void Dataset::count_batches() {
     std::vector<int64_t> sizes(options_.buckets.size());
     for (const Entry& entry : entries_) ++sizes[entry.bucket];
     for (int64_t size : sizes) batches_ += (size + options_.batch - 1) / options_.batch;
@@ -164,6 +183,8 @@ void Dataset::look_at(std::vector<Entry> found) {
     } catch (const InputError& error) {
         options_.report(join("the index of ", options_.path, " is not kept: ", error.what()));
     }
+    bool has_clips = std::any_of(options_.buckets.begin(), options_.buckets.end(),
+                                 [](const Bucket& bucket) { return bucket.frames > 1; });
     for (size_t i = 0; i < found.size(); ++i) {
         Entry& entry = found[i];
         const MediaFacts& f = facts[i];
@@ -190,8 +211,7 @@ void Dataset::look_at(std::vector<Entry> found) {
         for (size_t b = 0; b < options_.buckets.size(); ++b) {
             const Bucket& bucket = options_.buckets[b];
             shortest = std::min(shortest, bucket.frames);
-            if (bucket.frames > frames || (frames > 1 && bucket.frames == 1 && options_.buckets.size() > 1))
-                continue;
+            if (bucket.frames > frames || (frames > 1 && bucket.frames == 1 && has_clips)) continue;
             double off = std::abs(std::log(static_cast<double>(f.width * bucket.height) /
                                            static_cast<double>(f.height * bucket.width)));
             bool better =
@@ -208,11 +228,10 @@ void Dataset::look_at(std::vector<Entry> found) {
         if (f.variable)
             options_.report(
                 join(entry.file, ": has a variable frame rate; evened out to ", options_.fps, " a second"));
-        bool reserved = static_cast<double>(hash_of(entry.id) % 10000) < options_.held_out * 10000;
-        if (reserved != options_.held_out_part) continue;
         entry.hash = f.hash;
         entry.bucket = chosen;
-        entries_.push_back(std::move(entry));
+        bool reserved = static_cast<double>(hash_of(entry.id) % 10000) < options_.held_out * 10000;
+        (reserved ? reserved_ : entries_).push_back(std::move(entry));
     }
 }
 

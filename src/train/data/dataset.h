@@ -17,14 +17,15 @@ namespace sana {
 
 struct DatasetOptions {
     std::string path;
-    std::vector<Bucket> buckets;  // forms that samples may take; pictures take those of one frame
+    // Forms that samples may take. Pictures take those of one frame, and clips do only where there are no others: then
+    // their first frame is used.
+    std::vector<Bucket> buckets;
     int64_t batch = 1;
     uint64_t seed = 0;
     double fps = 16;      // clips of any rate, also a variable one, are evened out to it
-    double held_out = 0;  // share of samples, chosen by a hash of their names, that training does not see
-    bool held_out_part = false;  // this set is that share
-    int threads = 2;             // for the first look at the files
-    std::string index;           // a .json file that remembers the first look; empty: none
+    double held_out = 0;  // share of samples, chosen by a hash of their names, that is not in the set
+    int threads = 2;      // for the first look at the files
+    std::string index;    // a .json file that remembers the first look; empty: none
     // A picture brought to a size: scaled to cover it, its middle kept.
     std::function<Tensor(const Tensor& picture, int64_t height, int64_t width)> fit;
     std::function<void(const std::string&)> report;
@@ -43,6 +44,9 @@ public:
     Tensor video(const Sample& sample, const Bucket& bucket) const override;
     std::string fingerprint() const override;
 
+    // The share that is not in this set, as a set, without another look at the files. InputError when nothing is in it.
+    std::unique_ptr<Dataset> held_out() const;
+
     // For a look at the set: samples in each bucket, and how many were left out.
     std::vector<std::pair<Bucket, int64_t>> counts() const;
     int64_t left_out() const { return left_out_; }
@@ -53,6 +57,7 @@ private:
         std::vector<std::string> captions;
         size_t bucket = 0;
     };
+    Dataset(DatasetOptions options, std::vector<Entry> entries);
     struct Order {
         int64_t epoch = -1;
         std::vector<std::vector<int64_t>> batches;
@@ -60,10 +65,11 @@ private:
     std::vector<Entry> listed();
     std::vector<Entry> listed_lines();
     void look_at(std::vector<Entry> found);
+    void count_batches();
     std::shared_ptr<const Order> order(int64_t epoch) const;
 
     DatasetOptions options_;
-    std::vector<Entry> entries_;
+    std::vector<Entry> entries_, reserved_;
     int64_t batches_ = 0, left_out_ = 0;
     mutable std::mutex mutex_;
     mutable std::shared_ptr<const Order> order_;

@@ -21,8 +21,8 @@ WorldSource::WorldSource(WorldSourceOptions options) : options_(std::move(option
                 "there are to be ", options_.clips, " different clips, which is no multiple of the ",
                 options_.batch * options_.shards, " of a step of all batches");
     check_input(options_.clips == 0 || options_.buckets.size() == 1,
-                "clips that come again have one size; drawn in ", options_.buckets.size(),
-                " sizes, let them be endless");
+                "drawn clips that come again (clips = ", options_.clips, ") have one size, and there are ",
+                options_.buckets.size(), " buckets; give one of them alone, or leave out clips");
     for (const Bucket& bucket : options_.buckets) make_scene(0, 0, bucket, options_.fps, options_.split);
 }
 
