@@ -10,6 +10,7 @@
 #include "apps/embedded_model.h"
 #include "core/parallel.h"
 #include "io/image.h"
+#include "io/safetensors.h"
 #include "io/text_file.h"
 #include "ops/layout.h"
 #include "pipeline/batch_pipeline.h"
@@ -20,7 +21,7 @@ namespace sana::apps {
 namespace {
 
 struct EvalOptions {
-    std::string out, sheet;
+    std::string out, sheet, keep, kept;
     int64_t prompts = 500, first = 0, batch = 32;
     double image_share = 0.2;
     bool drawn = false, reconstructed = false;
@@ -84,6 +85,22 @@ private:
     };
     std::vector<Clip> clips_;
 };
+
+// The frames of a prompt's clip in a folder.
+std::string frames_file(const std::string& folder, int64_t prompt) {
+    return join(folder, "/", prompt, ".safetensors");
+}
+
+Tensor kept_frames(const std::string& folder, int64_t prompt, const Bucket& bucket) {
+    std::string path = frames_file(folder, prompt);
+    check_input(file_exists(path), path, ": is not there; --keep of a run over the same prompts writes it");
+    TensorMap map = read_safetensors(path).tensors;
+    auto it = map.find("frames");
+    Shape shape{bucket.frames, bucket.height, bucket.width, 3};
+    check_input(it != map.end() && it->second.dtype() == DType::U8 && it->second.shape() == shape, path,
+                ": holds no frames of ", bucket.width, " x ", bucket.height, ", ", bucket.frames, " of them");
+    return it->second;
+}
 
 // How far an evaluation is, now and then.
 class Pace {
@@ -192,7 +209,7 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
     Console console(common);
     std::optional<ModelFolder> model;
     std::optional<BatchPipeline> pipeline;
-    if (!o.drawn) {
+    if (!o.drawn && o.kept.empty()) {
         model.emplace(paths_of_model(settings));
         take_defaults(settings, *model);
         pipeline.emplace(*model, settings.placement());
@@ -217,6 +234,7 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
                             std::floor(static_cast<double>(i) * image_share);
         (result.from_image ? with_picture : plain).push_back(i);
     }
+    if (!o.keep.empty()) make_folders(o.keep);
     ContactSheet sheet(std::min<int64_t>(o.prompts, 24));
     Pace pace(console, o.prompts);
     for (const std::vector<int64_t>* list : {&plain, &with_picture}) {
@@ -238,7 +256,12 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
                 items.push_back({result_of(k).asked.caption.text,
                                  request.seed + static_cast<uint64_t>(o.first + (*list)[first + k]),
                                  result_of(k).from_image ? truths[k].select(0) : Tensor()});
-            clips = o.drawn           ? truths
+            if (!o.kept.empty()) {
+                for (size_t k = 0; k < count; ++k)
+                    clips.push_back(kept_frames(o.kept, o.first + (*list)[first + k], bucket));
+            }
+            clips = !o.kept.empty()   ? clips
+                    : o.drawn         ? truths
                     : o.reconstructed ? pipeline->reconstruct(truths)
                                       : pipeline->generate(request, items, [] { return interrupted(); });
             parallel_for(static_cast<int64_t>(count), kCost, [&](int64_t i) {
@@ -250,6 +273,9 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
                 result.asked.seen = world::look_at(clips[k]);
             });
             for (size_t k = 0; k < count; ++k) {
+                if (!o.keep.empty())
+                    write_safetensors(frames_file(o.keep, o.first + (*list)[first + k]),
+                                      {{"frames", clips[k].contiguous()}});
                 const world::Asked& asked = result_of(k).asked;
                 bool right = world::judge(asked.seen, asked.scene, asked.caption.stated).all();
                 sheet.put((*list)[first + k], clips[k], right, asked.caption.text);
@@ -305,6 +331,11 @@ void add_eval(CLI::App& app, Common& common) {
     command
         ->add_flag("--reconstructed", o->reconstructed,
                    "Judge drawn clips after the model's autoencoder alone")
+        ->excludes(drawn);
+    command->add_option("--keep", o->keep, "Keep the frames of every clip here, by number of the prompt")
+        ->type_name("FOLDER");
+    command->add_option("--kept", o->kept, "Judge the frames that --keep of an earlier run wrote")
+        ->type_name("FOLDER")
         ->excludes(drawn);
     command->add_option("--out", o->out, "All scores and answers as JSON")->type_name("FILE");
     command->add_option("--sheet", o->sheet, "Picture of the first 24 clips, their prompts beside it as .txt")

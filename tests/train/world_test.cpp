@@ -245,6 +245,36 @@ TEST(Judge, SeesItThroughBlurAndNoiseToo) {
     for (size_t a = 0; a < 6; ++a) EXPECT_GE(right.share(a), 0.99) << kAttributes[a];
 }
 
+// Generated things have a faint glow around them that goes along: it is not the camera that moves.
+TEST(Judge, AGlowThatGoesAlongIsNoCamera) {
+    int clips = 0;
+    for (int64_t index = 0; clips < 6; ++index) {
+        Scene scene = make_scene(5, index, kBucket, 16, Split::held_out);
+        bool plain = scene.pattern == Texture::plain && scene.light == Light::none;
+        if (!plain || scene.camera.motion != Motion::still || scene.objects.size() != 1) continue;
+        if (scene.objects[0].motion == Motion::still || scene.objects[0].motion == Motion::spin) continue;
+        ++clips;
+        Tensor clip = render(scene, kBucket);
+        int64_t pixels = kBucket.height * kBucket.width;
+        for (int64_t t = 0; t < kBucket.frames; ++t) {
+            Pose pose = scene.objects[0].pose(static_cast<double>(t) / 32);
+            double side = static_cast<double>(kBucket.height);
+            for (int64_t i = 0; i < pixels; ++i) {
+                double x = static_cast<double>(i % kBucket.width) - 80 - pose.x * side,
+                       y = static_cast<double>(i / kBucket.width) - 48 - pose.y * side;
+                double away = std::hypot(x, y) - pose.radius * side;
+                // Darker on the way to 22 pixels from its edge, by at most 14 levels.
+                double glow = away < 0 || away > 22 ? 0 : 14 * (1 - away / 22);
+                for (int64_t c = 0; c < 3; ++c) {
+                    uint8_t& p = clip.data<uint8_t>()[(t * pixels + i) * 3 + c];
+                    p = static_cast<uint8_t>(std::clamp(p - glow, 0.0, 255.0));
+                }
+            }
+        }
+        EXPECT_EQ(look_at(clip).camera, Motion::still) << make_caption(scene, 0).text;
+    }
+}
+
 TEST(Judge, AnythingCanBeLookedAt) {
     for (const sana::Shape& shape :
          {sana::Shape{1, 1, 1, 3}, sana::Shape{2, 7, 300, 3}, sana::Shape{3, 40, 40, 3}}) {

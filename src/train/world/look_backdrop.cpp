@@ -81,6 +81,10 @@ std::array<double, n> solved(std::array<std::array<double, n>, n> a, std::array<
     return b;
 }
 
+// A mean squared gradient, in levels of lightness a pixel, below which nothing is seen to move. At twice as much all of 500
+// drawn clips are judged right still, at eight times one is not.
+constexpr double kStillness = 0.5;
+
 // Shift (pixels) and growth (logarithm of the zoom) from one frame to the next: Lucas and Kanade's least squares with
 // the mean gradient of both.
 std::array<double, 3> movement(const Plane& from, const Plane& to) {
@@ -108,12 +112,13 @@ std::array<double, 3> movement(const Plane& from, const Plane& to) {
             }
         }
     }
-    // A direction in which nothing changes (along stripes, on a plain background) gives no movement instead of noise.
+    // A direction in which nothing changes (along stripes, on a plain background) gives no movement instead of noise, nor
+    // does the faint glow that generated things have around them and take along.
     double scale = static_cast<double>(from.height * from.width);
     double reach = static_cast<double>(std::min(from.height, from.width)) / 4;
-    a[0][0] += 0.02 * scale;
-    a[1][1] += 0.02 * scale;
-    a[2][2] += 0.02 * scale * reach * reach;
+    a[0][0] += kStillness * scale;
+    a[1][1] += kStillness * scale;
+    a[2][2] += kStillness * scale * reach * reach;
     return solved(a, b);
 }
 
