@@ -260,10 +260,10 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
                 for (size_t k = 0; k < count; ++k)
                     clips.push_back(kept_frames(o.kept, o.first + (*list)[first + k], bucket));
             }
-            clips = !o.kept.empty()   ? clips
-                    : o.drawn         ? truths
-                    : o.reconstructed ? pipeline->reconstruct(truths)
-                                      : pipeline->generate(request, items, [] { return interrupted(); });
+            if (clips.empty())
+                clips = o.drawn           ? truths
+                        : o.reconstructed ? pipeline->reconstruct(truths)
+                                          : pipeline->generate(request, items, [] { return interrupted(); });
             parallel_for(static_cast<int64_t>(count), kCost, [&](int64_t i) {
                 size_t k = static_cast<size_t>(i);
                 Result& result = result_of(k);

@@ -71,5 +71,15 @@ TEST(DataCli, TheJudgeOnDrawnClips) {
     EXPECT_TRUE(fs::file_size(path + "/sheet.png") > 1000);
     setenv("SANA_EMBEDDED_MODEL", (path + "/nowhere").c_str(), 1);
     EXPECT_EQ(sana_run({"eval", "world", "--prompts", "1"}).code, 2);
+    // Kept frames are judged without a model.
+    std::string frames = path + "/frames";
+    ASSERT_EQ(sana_run({"eval", "world", "--drawn", "--prompts", "2", "--keep", frames}).code, 0);
+    Outcome again =
+        sana_run({"eval", "world", "--kept", frames, "--prompts", "2", "--out", path + "/again.json"});
+    ASSERT_EQ(again.code, 0) << again.err;
+    EXPECT_EQ(nlohmann::json::parse(bytes_of(path + "/again.json"))["all"]["right"], 2);
+    again = sana_run({"eval", "world", "--kept", frames, "--prompts", "3"});
+    EXPECT_EQ(again.code, 2);
+    EXPECT_NE(again.err.find("2.safetensors: is not there"), std::string::npos) << again.err;
     unsetenv("SANA_EMBEDDED_MODEL");
 }

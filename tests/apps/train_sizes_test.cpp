@@ -7,7 +7,7 @@
 #include <set>
 
 #include "../media.h"
-#include "apps/program.h"
+#include "apps/tiny_model.h"
 #include "core/check.h"
 #include "device.h"
 #include "io/image.h"
@@ -20,16 +20,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-class TrainSizes : public ::testing::Test {
+class TrainSizes : public TinyModel {
 protected:
-    static void SetUpTestSuite() {
-        fs::remove_all(folder());
-        fs::create_directories(folder());
-        ASSERT_EQ(sana_run({"--quiet", "init", "--preset", "tiny", "--random", "--out", model()}).code, 0);
-    }
-    static std::string folder() { return (fs::path(::testing::TempDir()) / "sana_train_sizes").string(); }
-    static std::string model() { return folder() + "/tiny"; }
-
     static Outcome run(const std::string& stage, const std::string& out, std::vector<std::string> more) {
         std::vector<std::string> a = {"train",
                                       "--stage",

@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "../media.h"
-#include "apps/program.h"
+#include "apps/tiny_model.h"
 #include "core/check.h"
 #include "device.h"
 #include "io/safetensors.h"
@@ -16,16 +16,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-class TrainCommand : public ::testing::Test {
+class TrainCommand : public TinyModel {
 protected:
-    static void SetUpTestSuite() {
-        fs::remove_all(folder());
-        fs::create_directories(folder());
-        ASSERT_EQ(sana_run({"--quiet", "init", "--preset", "tiny", "--random", "--out", model()}).code, 0);
-    }
-    static std::string folder() { return (fs::path(::testing::TempDir()) / "sana_train_cli").string(); }
-    static std::string model() { return folder() + "/tiny"; }
-
     // The bytes of a .y4m file after the header, which holds the recipe.
     static std::string pixels(const std::string& name) {
         std::ifstream in(folder() + "/" + name, std::ios::binary);

@@ -226,7 +226,8 @@ void plain(const LinearAttentionProblem<T>& p, Device device) {
     check_launch("linear_attention_apply_kernel", device);
 }
 
-// Of k (tensors: 1), or of q and of k (2).
+}  // namespace
+
 template <class T>
 Tensor row_scales(const Tensor& q, const Tensor& k, float eps, unsigned tensors) {
     Tensor scales = empty({int64_t{tensors}, q.rows()}, DType::F32, q.device());
@@ -245,6 +246,9 @@ Tensor row_scales(const Tensor& q, const Tensor& k, float eps, unsigned tensors)
     check_launch("row_scales_kernel", q.device());
     return scales;
 }
+template Tensor row_scales<bf16_t>(const Tensor&, const Tensor&, float, unsigned);
+
+namespace {
 
 // All but y and the rows' scales. Args: LinearAttentionArgs, or those to E4M3.
 template <class T, class Args>

@@ -3,6 +3,7 @@
 // time by each of four warps, whose sums of products stay in registers: S and s; g, e, dq, dS and ds; dk and dv.
 #include "ops/cuda/device/derivative.cuh"
 #include "ops/cuda/device/head_tiles.cuh"
+#include "ops/cuda/device/linear_attention.cuh"
 #include "ops/cuda/gradients.h"
 
 namespace sana::cuda {
@@ -23,22 +24,6 @@ struct Problem {
     int tokens, heads;
     float eps;
 };
-
-// 1 / rms of rows of C elements, a multiple of 8. A warp a row.
-__global__ void __launch_bounds__(256)
-    scales_kernel(Rows<bf16_t> x, int64_t rows, int cols, float eps, float* scales) {
-    int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32;
-    if (row >= rows) return;
-    float squares = 0;
-    for (int c = static_cast<int>(threadIdx.x) % 32 * 8; c < cols; c += 256) {
-        float a[8];
-        load<8>(x.data + row * x.stride + c, a);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) squares += a[i] * a[i];
-    }
-    squares = warp_sum(squares);
-    if (threadIdx.x % 32 == 0) scales[row] = rsqrtf(squares / static_cast<float>(cols) + eps);
-}
 
 // What a walk reads of a token: its channels of two tensors, zeros behind the last token.
 struct Token {
@@ -334,8 +319,7 @@ bool linear_attention_grad_by_heads(const LinearAttentionGradArgs& args) {
         fits = fits && reinterpret_cast<uintptr_t>(x->raw()) % 16 == 0;
     if (!fits) return false;
     Device device = args.q.device();
-    cudaStream_t stream = stream_of(device);
-    Tensor scales = empty({2, batch * tokens}, DType::F32, device);
+    Tensor scales = row_scales<bf16_t>(args.q, args.k, o.norm_eps, 2);
     Problem p{rows_of<bf16_t>(args.q),
               rows_of<bf16_t>(args.k),
               rows_of<bf16_t>(args.v),
@@ -355,14 +339,7 @@ bool linear_attention_grad_by_heads(const LinearAttentionGradArgs& args) {
               static_cast<int>(tokens),
               static_cast<int>(o.heads),
               o.eps};
-    auto scale = [&](const Rows<bf16_t>& x, int64_t which) {
-        scales_kernel<<<static_cast<unsigned>((batch * tokens + 7) / 8), 256, 0, stream>>>(
-            x, batch * tokens, static_cast<int>(channels), o.norm_eps,
-            pointer<float>(scales) + which * batch * tokens);
-    };
-    scale(p.q, 0);
-    scale(p.k, 1);
-    heads_kernel<<<static_cast<unsigned>(heads), kThreads, 0, stream>>>(p);
+    heads_kernel<<<static_cast<unsigned>(heads), kThreads, 0, stream_of(device)>>>(p);
     check_launch("linear_attention", device);
     return true;
 }

@@ -43,6 +43,10 @@ __device__ __forceinline__ float2 rotated(float even, float odd, float cos, floa
     return {even * cos - odd * sin, even * sin + odd * cos};
 }
 
+// 1 / rms of the rows of k (tensors: 1), or of q and of k (2): [tensors, rows] (linear_attention.cu).
+template <class T>
+Tensor row_scales(const Tensor& q, const Tensor& k, float eps, unsigned tensors);
+
 // Where y goes as E4M3 (ops/linear_attention_fp8.h): rows of C codes and their scales. q's norm is then made on the way.
 struct LinearAttentionCodes {
     uint8_t* codes = nullptr;
