@@ -23,7 +23,7 @@ namespace {
 struct EvalOptions {
     std::string out, sheet, keep, kept;
     int64_t prompts = 500, first = 0, batch = 32;
-    double image_share = 0.2;
+    double image_share = 0.2, noise = 1;
     bool drawn = false, reconstructed = false;
 };
 
@@ -255,7 +255,7 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
             for (size_t k = 0; k < count; ++k)
                 items.push_back({result_of(k).asked.caption.text,
                                  request.seed + static_cast<uint64_t>(o.first + (*list)[first + k]),
-                                 result_of(k).from_image ? truths[k].select(0) : Tensor()});
+                                 result_of(k).from_image ? truths[k].select(0) : Tensor(), truths[k]});
             if (!o.kept.empty()) {
                 for (size_t k = 0; k < count; ++k)
                     clips.push_back(kept_frames(o.kept, o.first + (*list)[first + k], bucket));
@@ -263,7 +263,8 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
             if (clips.empty())
                 clips = o.drawn           ? truths
                         : o.reconstructed ? pipeline->reconstruct(truths)
-                                          : pipeline->generate(request, items, [] { return interrupted(); });
+                                          : pipeline->generate(
+                                                request, items, [] { return interrupted(); }, o.noise);
             parallel_for(static_cast<int64_t>(count), kCost, [&](int64_t i) {
                 size_t k = static_cast<size_t>(i);
                 Result& result = result_of(k);
@@ -332,6 +333,12 @@ void add_eval(CLI::App& app, Common& common) {
         ->add_flag("--reconstructed", o->reconstructed,
                    "Judge drawn clips after the model's autoencoder alone")
         ->excludes(drawn);
+    command
+        ->add_option(
+            "--noise", o->noise,
+            "Begin with the drawn clips under noise of this level instead of with noise alone (1): at "
+            "which levels a model goes wrong")
+        ->check(CLI::Range(0.01, 1.0));
     command->add_option("--keep", o->keep, "Keep the frames of every clip here, by number of the prompt")
         ->type_name("FOLDER");
     command->add_option("--kept", o->kept, "Judge the frames that --keep of an earlier run wrote")

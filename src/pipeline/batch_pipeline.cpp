@@ -2,9 +2,24 @@
 
 #include "core/scope.h"
 #include "ops/layout.h"
+#include "ops/pointwise.h"
 #include "sampling/denoise.h"
 
 namespace sana {
+
+namespace {
+
+// Begins with the first step whose noise is no higher than level.
+Sampler sampler_from(const Plan& plan, int64_t steps, double level) {
+    Schedule schedule = make_schedule(plan.sampler, steps, plan.flow_shift);
+    int64_t first = 0, count = static_cast<int64_t>(schedule.timesteps.size());
+    while (level < 1 && first < count && schedule.sigmas[static_cast<size_t>(first)] > level) ++first;
+    check_input(first < count, "no step of ", steps, " has a noise level of ", level,
+                " or less; take more steps or a smaller flow shift");
+    return {plan.sampler, steps, plan.flow_shift, first};
+}
+
+}  // namespace
 
 BatchPipeline::BatchPipeline(const ModelFolder& model, const Placement& placement)
     : model_(model),
@@ -44,7 +59,7 @@ Tensor BatchPipeline::picture_latents(const Request& form, const Plan& plan,
 }
 
 std::vector<Tensor> BatchPipeline::generate(const Request& form, const std::vector<BatchItem>& items,
-                                            const std::function<bool()>& cancelled) {
+                                            const std::function<bool()>& cancelled, double level) {
     check(!items.empty(), "a batch of no items");
     Device device = placement_.device;
     int64_t count = static_cast<int64_t>(items.size());
@@ -58,7 +73,14 @@ std::vector<Tensor> BatchPipeline::generate(const Request& form, const std::vect
         plan = single_.plan(r);
         noise.push_back(single_.noise(r, plan));
     }
+    Sampler sampler = sampler_from(plan, form.steps, level);
     Tensor latents = concat(noise, 0).to(device);
+    if (level < 1) {
+        std::vector<Tensor> clean;
+        for (const BatchItem& item : items) clean.push_back(encode(item.clip));
+        double sigma = sampler.schedule().sigmas[static_cast<size_t>(sampler.position())];
+        latents = combine({{1 - sigma, concat(clean, 0)}, {sigma, latents}});
+    }
     int64_t frames = latents.dim(1), keep = items[0].image.defined() ? 1 : 0;
     if (keep > 0) latents = concat({picture_latents(form, plan, items), slice(latents, 1, 1, frames - 1)}, 1);
 
@@ -74,7 +96,6 @@ std::vector<Tensor> BatchPipeline::generate(const Request& form, const std::vect
         Tensor v = dit_.forward(guided ? concat({x, x}, 0) : x, times.to(device), context).to(DType::F32);
         return guided ? guide(v.outer_slice(0, count), v.outer_slice(count, count), form.guidance) : v;
     };
-    Sampler sampler(plan.sampler, form.steps, plan.flow_shift);
     latents = denoise(latents, sampler, keep, velocity, {.on_step = {}, .cancelled = cancelled});
 
     std::vector<Tensor> out;
@@ -88,14 +109,18 @@ Tensor BatchPipeline::decode(const Tensor& latents, const Size& output) const {
     return concat(chunks, 0);
 }
 
+Tensor BatchPipeline::encode(const Tensor& clip) const {
+    check(clip.defined(), "an item without a clip to begin with");
+    std::vector<Tensor> frames;
+    for (int64_t t = 0; t < clip.dim(0); ++t) frames.push_back(from_uint8(clip.select(t)));
+    Tensor video = concat(frames, 1).to(placement_.vae).to(placement_.device);
+    return vae_.normalise(vae_.encode(video).mean.to(DType::F32));
+}
+
 std::vector<Tensor> BatchPipeline::reconstruct(const std::vector<Tensor>& clips) const {
     std::vector<Tensor> out;
     for (const Tensor& clip : clips) {
-        std::vector<Tensor> frames;
-        for (int64_t t = 0; t < clip.dim(0); ++t) frames.push_back(from_uint8(clip.select(t)));
-        Tensor video = concat(frames, 1).to(placement_.vae).to(placement_.device);
-        Tensor latents = vae_.normalise(vae_.encode(video).mean.to(DType::F32));
-        out.push_back(decode(latents, {.width = clip.dim(2), .height = clip.dim(1)}));
+        out.push_back(decode(encode(clip), {.width = clip.dim(2), .height = clip.dim(1)}));
     }
     return out;
 }

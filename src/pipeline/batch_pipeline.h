@@ -9,7 +9,9 @@ namespace sana {
 struct BatchItem {
     std::string prompt;
     uint64_t seed = 0;
-    Tensor image;  // [H,W,3] uint8; all items of a batch have one, or none has
+    Tensor image = {};  // [H,W,3] uint8; all items of a batch have one, or none has
+    // [T,H,W,3] uint8, of the form's size and length: what generation begins with where noise is below 1.
+    Tensor clip = {};
 };
 
 class BatchPipeline {
@@ -17,9 +19,10 @@ public:
     BatchPipeline(const ModelFolder& model, const Placement& placement);
 
     // Frames [T,H,W,3] uint8 of each item: what VideoPipeline makes of it, to rounding. form: what the items share; its
-    // prompt, seed and picture are not used, nor is its step cache.
+    // prompt, seed and picture are not used, nor is its step cache. noise: with less than 1 the items' clips with the noise of
+    // the first of the sampler's levels that is no higher are where it begins; InputError if none is.
     std::vector<Tensor> generate(const Request& form, const std::vector<BatchItem>& items,
-                                 const std::function<bool()>& cancelled = {});
+                                 const std::function<bool()>& cancelled = {}, double noise = 1);
 
     // What the autoencoder alone makes of clips [T,H,W,3] uint8 whose size and length it can take: encoded (the mean) and
     // decoded.
@@ -27,6 +30,7 @@ public:
 
 private:
     Tensor decode(const Tensor& latents, const Size& output) const;  // [1,t,h,w,Z] -> [T,H,W,3] uint8
+    Tensor encode(const Tensor& clip) const;                         // the way back, normalised, fp32
     TextFeatures encode_texts(const Request& form, const std::vector<BatchItem>& items) const;
     Tensor picture_latents(const Request& form, const Plan& plan, const std::vector<BatchItem>& items) const;
 

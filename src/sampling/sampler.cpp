@@ -60,8 +60,11 @@ Schedule make_schedule(SamplerKind kind, int64_t steps, double shift) {
     return s;
 }
 
-Sampler::Sampler(SamplerKind kind, int64_t steps, double shift)
-    : kind_(kind), schedule_(make_schedule(kind, steps, shift)) {}
+Sampler::Sampler(SamplerKind kind, int64_t steps, double shift, int64_t first)
+    : kind_(kind), schedule_(make_schedule(kind, steps, shift)), first_(first), k_(first) {
+    check(first >= 0 && first < this->steps(), "a sampler of ", this->steps(), " steps that begins with ",
+          first);
+}
 
 double Sampler::lambda(int64_t k) const {
     double sigma = schedule_.sigmas[static_cast<size_t>(k)];
@@ -79,7 +82,7 @@ Tensor Sampler::predict(const Tensor& x, int64_t order) const {
 
 // UniPC's corrector: the sample of this step once more, from the one before and the estimate made here.
 Tensor Sampler::correct(const Tensor& x) const {
-    if (k_ == 0) return x;
+    if (k_ == first_) return x;
     double ratio = schedule_.sigmas[static_cast<size_t>(k_)] / schedule_.sigmas[static_cast<size_t>(k_ - 1)];
     double a = 1 - ratio;
     if (last_order_ == 1) return combine({{ratio, last_}, {a / 2, m_[1]}, {a / 2, m_[0]}});
@@ -101,11 +104,11 @@ Tensor Sampler::step(const Tensor& x, const Tensor& velocity) {
     if (kind_ == SamplerKind::flow_euler) {
         out = combine({{1, x}, {next - sigma, velocity}});
     } else if (kind_ == SamplerKind::dpm_solver) {
-        bool first_order = k_ == 0 || k_ == steps() - 1;
+        bool first_order = k_ == first_ || k_ == steps() - 1;
         out = first_order ? combine({{1, x}, {next - sigma, velocity}}) : predict(x, 2);
     } else {
         last_ = correct(x);
-        last_order_ = std::min<int64_t>({2, steps() - k_, k_ + 1});
+        last_order_ = std::min<int64_t>({2, steps() - k_, k_ - first_ + 1});
         out = predict(last_, last_order_);
     }
     ++k_;

@@ -31,7 +31,8 @@ Schedule make_schedule(SamplerKind kind, int64_t steps, double shift);
 // One clip's steps, in order. Order 1, 2, ..., 2, 1 for the multistep kinds.
 class Sampler {
 public:
-    Sampler(SamplerKind kind, int64_t steps, double shift);
+    // first: the step to begin with, 0 for noise; later ones for latents that have the noise of sigma_first.
+    Sampler(SamplerKind kind, int64_t steps, double shift, int64_t first = 0);
 
     const Schedule& schedule() const { return schedule_; }
     int64_t steps() const { return static_cast<int64_t>(schedule_.timesteps.size()); }
@@ -49,7 +50,7 @@ private:
 
     SamplerKind kind_;
     Schedule schedule_;
-    int64_t k_ = 0, last_order_ = 0;
+    int64_t first_, k_, last_order_ = 0;
     Tensor m_[3];  // estimates of this step and the two before
     Tensor last_;  // UniPC: the corrected sample of the step before
 };

@@ -46,6 +46,31 @@ TEST(BatchPipeline, MakesWhatSingleRunsMake) {
     }
 }
 
+// With hardly any noise a model can only leave a clip as its autoencoder gives it; with more it goes its own way.
+TEST(BatchPipeline, BeginsWithClipsUnderNoise) {
+    ModelFolder model = random_model(find_preset("tiny"), 3);
+    BatchPipeline pipeline(model, {.device = test_device()});
+    Tensor clip = empty({9, 32, 64, 3}, DType::U8);
+    for (int64_t i = 0; i < clip.numel(); ++i) clip.data<uint8_t>()[i] = static_cast<uint8_t>(i * 5 / 7);
+    Request form;
+    form.size = {64, 32};
+    form.frames = 9;
+    form.steps = 200;
+    form.flow_shift = 1;
+    form.guidance = 1;
+    std::vector<BatchItem> items = {{"a red circle", 1, {}, clip}, {"x", 2, {}, clip}};
+    auto difference = [&](double noise) {
+        Tensor made = pipeline.generate(form, items, {}, noise)[1];
+        return max_abs_difference(made.to(DType::F32), pipeline.reconstruct({clip})[0].to(DType::F32));
+    };
+    double little = difference(0.005), more = difference(0.05);
+    EXPECT_LE(little, 12);  // 5e-3 of latents of size 1, through a random decoder
+    EXPECT_GT(more, little);
+    EXPECT_THROW(difference(0.001), InputError);
+    items[0].clip = {};
+    EXPECT_ANY_THROW(difference(0.005));
+}
+
 TEST(BatchPipeline, ReconstructsWhatItsAutoencoderGives) {
     ModelFolder model = random_model(find_preset("tiny"), 3);
     Placement placement{.device = test_device()};

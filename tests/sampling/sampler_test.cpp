@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "ops/layout.h"
+#include "ops/pointwise.h"
 #include "sampling/denoise.h"
 
 using namespace sana;
@@ -82,6 +83,21 @@ TEST(Sampler, ManyStepsWithDuplicateTimestepsRun) {
             x = sampler.step(x, field(x, sampler.schedule().timesteps[static_cast<size_t>(k)]));
         for (int64_t i = 0; i < 4; ++i) EXPECT_TRUE(std::isfinite(x.data<double>()[i]));
     }
+}
+
+// With the velocity that leads straight to the clean sample every sampler gets there, wherever it begins.
+TEST(Sampler, BeginsWithAnyStep) {
+    Tensor clean = full({3}, 0.25, DType::F64), noise = full({3}, -1.5, DType::F64);
+    for (SamplerKind kind : {SamplerKind::dpm_solver, SamplerKind::unipc, SamplerKind::flow_euler})
+        for (int64_t first : {0, 1, 5, 8, 9}) {
+            Sampler sampler(kind, 10, 6, first);
+            EXPECT_EQ(sampler.position(), first);
+            double sigma = sampler.schedule().sigmas[static_cast<size_t>(first)];
+            Tensor x = combine({{1 - sigma, clean}, {sigma, noise}});
+            while (sampler.position() < sampler.steps())
+                x = sampler.step(x, combine({{1, noise}, {-1, clean}}));
+            EXPECT_LE(max_abs_difference(x, clean), 1e-9) << name_of(kind) << " from step " << first;
+        }
 }
 
 TEST(Sampler, RefusesBadSettings) {
