@@ -30,7 +30,10 @@ TrainOptions train_options(const Settings& s, Device device, DType compute, bool
     o.minutes = s.number("minutes");
     o.accumulation = s.integer("accumulation");
     o.warmup = s.integer("warmup");
-    o.cosine = s.text("schedule") == "cosine";
+    std::string schedule = s.text("schedule");
+    o.schedule = schedule == "cosine"   ? RateSchedule::cosine
+                 : schedule == "linear" ? RateSchedule::linear
+                                        : RateSchedule::constant;
     o.step = {.rate = s.number("rate"),
               .beta1 = s.number("beta1"),
               .beta2 = s.number("beta2"),
@@ -184,25 +187,32 @@ struct Run {
         bool fresh = fill_part(
             console, parameters(vae), folder, [](const TensorMap&) { return wan_vae_names(VaeParts::both); },
             true, static_cast<uint64_t>(s.integer("seed")), DType::F32, device);
+        bool decoder_only = s.flag("decoder-only");
+        check_input(!fresh || !decoder_only, folder,
+                    ": has no weights, and decoder-only asks for an encoder that is trained already");
         if (fresh) begin_narrow(vae);
+        if (decoder_only) freeze_encoder(vae, compute);
         VaeObjective objective(vae, {.squared = s.number("squared"),
                                      .scales = s.number("scales"),
                                      .edges = s.number("edges"),
                                      .motion = s.number("motion"),
-                                     .kl = s.number("kl")});
+                                     .kl = s.number("kl"),
+                                     .decoder_only = decoder_only});
         TrainSources sources = make_sources(s, [this](const std::string& what) { console.note(what); });
         TrainHooks h = hooks();
-        h.before_write = [&] {
-            const Source& source = sources.held_out ? *sources.held_out : *sources.videos;
-            std::vector<Batch> batches;
-            for (int64_t i = 0; i < 8; ++i) batches.push_back(batch_with_pixels(source, i, h.note));
-            objective.measure_latents(batches);
-        };
+        if (!decoder_only)
+            h.before_write = [&] {
+                const Source& source = sources.held_out ? *sources.held_out : *sources.videos;
+                std::vector<Batch> batches;
+                for (int64_t i = 0; i < 8; ++i) batches.push_back(batch_with_pixels(source, i, h.note));
+                objective.measure_latents(batches);
+            };
         return train(objective, sources.data(s), train_options(s, device, compute, resume, group), h);
     }
 
     TrainResult dit() const {
         std::string model = s.text("model");
+        check_input(!s.flag("decoder-only"), "decoder-only is of stage vae, and stage is dit; leave it out");
         uint64_t seed = static_cast<uint64_t>(s.integer("seed"));
         bool train_text = s.flag("train-text-encoder");
         VaeConfig vae_config = vae_config_from_json(part_config(model + "/vae"));

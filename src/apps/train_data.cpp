@@ -30,6 +30,10 @@ std::unique_ptr<Source> drawn(const Settings& s, const Buckets& buckets, int64_t
     o.buckets = buckets;
     o.batch = batch;
     o.split = split;
+    if (split == world::Split::training) {
+        o.emphasis = s.text("emphasis");
+        o.emphasis_share = s.number("emphasis-share");
+    }
     return std::make_unique<world::WorldSource>(o);
 }
 
@@ -101,6 +105,8 @@ TrainSources make_sources(const Settings& s, const std::function<void(const std:
     double share = s.number("held-out-share");
     TrainSources out;
     bool draw = data == "world";
+    check_input(draw || !s.given("emphasis"), "emphasis is of drawn clips, and data is ", data,
+                "; leave it out, or draw the clips (data = \"world\")");
     check_input(share == 0 || held_out.empty(),
                 "held-out-share and held-out are both given; leave one of them out");
     check_input(share == 0 || !draw,

@@ -36,6 +36,9 @@ std::vector<ParameterInfo> make_table() {
         "Folder of the run: checkpoints, records, samples and the trained model.");
     add("what", "train-text-encoder", Type::flag, "false",
         "Train the text encoder along with the transformer.");
+    add("what", "decoder-only", Type::flag, "false",
+        "vae: train the decoder alone; the latents stay what they are, and transformers trained on them "
+        "fit.");
     optional(add("what", "tokenizer", Type::file, "",
                  "tokenizer.json, or its folder, when the model folder has none."));
 
@@ -66,6 +69,14 @@ std::vector<ParameterInfo> make_table() {
             "then they come again, in another order and in other words, and dit has kept their latents in "
             "the device's memory. 0: no clip comes twice."),
         0, 1e8);
+    optional(add(
+        "data", "emphasis", Type::text, "",
+        "Of 'world': what emphasis-share of the clips show, by the names of the vocabulary, several things "
+        "with commas between them: small star, fast bounce."));
+    range(add("data", "emphasis-share", Type::number, "0",
+              "Of the clips for training: so many show what emphasis names, each thing as often as the "
+              "others."),
+          0, 1);
     range(
         add("data", "held-out-share", Type::number, "0",
             "Of clips from files: this share, chosen by a hash of their names, is kept from training for the "
@@ -129,8 +140,8 @@ std::vector<ParameterInfo> make_table() {
         .choices = {"adamw", "came", "muon"};
     range(add("optimiser", "rate", Type::number, "5e-5", "Learning rate after warm-up."), 0, 10);
     add("optimiser", "schedule", Type::choice, "constant",
-        "After warm-up: constant, or cosine to a tenth at the end.")
-        .choices = {"constant", "cosine"};
+        "After warm-up: constant, cosine to a tenth at the end, or linear to nothing.")
+        .choices = {"constant", "cosine", "linear"};
     range(add("optimiser", "warmup", Type::integer, "500", "Steps over which the rate grows from 0."), 0,
           1e9);
     range(add("optimiser", "beta1", Type::number, "0.9", "Memory of the first moment."), 0, 0.99999);

@@ -344,10 +344,13 @@ private:
 
 double rate_at(const TrainOptions& o, int64_t step) {
     if (step < o.warmup) return o.step.rate * static_cast<double>(step) / static_cast<double>(o.warmup);
-    if (!o.cosine) return o.step.rate;
-    double done =
-        static_cast<double>(step - o.warmup) / static_cast<double>(std::max<int64_t>(1, o.steps - o.warmup));
-    return o.step.rate * (0.55 + 0.45 * std::cos(std::numbers::pi * std::min(1.0, done)));
+    double done = std::min(1.0, static_cast<double>(step - o.warmup) /
+                                    static_cast<double>(std::max<int64_t>(1, o.steps - o.warmup)));
+    switch (o.schedule) {
+        case RateSchedule::cosine: return o.step.rate * (0.55 + 0.45 * std::cos(std::numbers::pi * done));
+        case RateSchedule::linear: return o.step.rate * (1 - done);
+        default: return o.step.rate;
+    }
 }
 
 TrainResult train(Objective& objective, const TrainData& data, const TrainOptions& options,

@@ -13,14 +13,17 @@
 
 namespace sana {
 
+// After the warm-up: stays; falls to a tenth along a cosine; falls to 0 along a line.
+enum class RateSchedule { constant, cosine, linear };
+
 struct TrainOptions {
     std::string folder;        // of the run: checkpoints/, model/, metrics.jsonl, tensorboard files
     int64_t steps = 1000;      // optimiser steps in all
     double minutes = 0;        // stops with a checkpoint after so long; 0: no limit
     int64_t accumulation = 1;  // batches a step
     int64_t warmup = 500;      // steps in which the rate grows from 0
-    bool cosine = false;       // afterwards falls to a tenth of it along a cosine, instead of staying
-    StepOptions step;          // step.rate: after warm-up
+    RateSchedule schedule = RateSchedule::constant;
+    StepOptions step;  // step.rate: after warm-up
     SlabOptions slab;
     uint64_t seed = 0;
     int64_t image_interval = 0;  // every so many steps a batch of pictures; 0: none

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/parallel.h"
 #include "core/scope.h"
@@ -23,6 +24,10 @@ constexpr int64_t kShard = int64_t{16} << 20;
 Tensor differences(const Tensor& x, int axis) {
     int64_t n = x.dim(axis) - 1;
     return combine({{1, slice(x, axis, 1, n)}, {-1, slice(x, axis, 0, n)}});
+}
+
+bool decodes(const NamedParameter& parameter) {
+    return parameter.name.starts_with("decoder.") || parameter.name.starts_with("post_quant_conv.");
 }
 
 }  // namespace
@@ -86,8 +91,14 @@ void begin_narrow(WanVae& vae) {
     set_second_half(vae.quant_conv->bias.value, -6);
 }
 
+void freeze_encoder(WanVae& vae, DType compute) {
+    for (const NamedParameter& p : parameters(vae))
+        if (!decodes(p)) p.parameter->value = p.parameter->value.to(compute);
+}
+
 std::vector<NamedParameter> VaeObjective::parameters() {
     std::vector<NamedParameter> out = sana::parameters(vae_);
+    if (options_.decoder_only) std::erase_if(out, [](const NamedParameter& p) { return !decodes(p); });
     for (NamedParameter& p : out) p.name = "vae." + p.name;
     return out;
 }
@@ -113,9 +124,15 @@ std::vector<Tensor> VaeObjective::inputs(const Batch&, const std::vector<Tensor>
     return {video, draws.normal(latents, kPosterior, video.device()).to(video.dtype())};
 }
 
+VaeMoments VaeObjective::moments_of(const Tensor& video) const {
+    std::optional<NoTape> frozen;
+    if (options_.decoder_only) frozen.emplace();
+    return encode_recorded(vae_, video);
+}
+
 Losses VaeObjective::losses_of(const std::vector<Tensor>& inputs) {
     const Tensor &video = inputs[0], &noise = inputs[1];
-    VaeMoments moments = encode_recorded(vae_, video);
+    VaeMoments moments = moments_of(video);
     Tensor y = decode_recorded(vae_, gaussian_sample(moments.mean, moments.logvar, noise));
 
     Losses out;
@@ -148,6 +165,7 @@ Losses VaeObjective::losses_of(const std::vector<Tensor>& inputs) {
     }
     if (options_.motion > 0 && video.dim(1) > 1)
         include("motion", options_.motion, absolute(differences(y, 1), differences(video, 1)));
+    if (options_.decoder_only) return out;
     Tensor kl = kl_loss(moments.mean, moments.logvar, 1 / static_cast<double>(moments.mean.numel()));
     double elements = static_cast<double>(moments.mean.numel()) / static_cast<double>(video.numel());
     include("kl", options_.kl * elements, kl);
@@ -168,6 +186,7 @@ std::map<std::string, double> VaeObjective::judge(const std::vector<Tensor>& inp
 }
 
 void VaeObjective::measure_latents(const std::vector<Batch>& batches) {
+    check(!options_.decoder_only, "latents of an encoder that stays as it is keep their mean and deviation");
     NoTape pause;
     size_t z = static_cast<size_t>(vae_.config().latent_channels);
     std::vector<double> sum(z, 0.0), squares(z, 0.0);
@@ -190,12 +209,11 @@ void VaeObjective::measure_latents(const std::vector<Batch>& batches) {
 }
 
 void VaeObjective::write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) {
-    std::vector<NamedParameter> list = parameters();
+    std::vector<NamedParameter> all = sana::parameters(vae_), list = parameters();
     std::vector<Tensor> kept;
-    for (size_t i = 0; i < list.size(); ++i) {
-        kept.push_back(list[i].parameter->value);
-        list[i].parameter->value = value(i).to(DType::BF16);
-    }
+    for (const NamedParameter& p : all) kept.push_back(p.parameter->value);
+    for (size_t i = 0; i < list.size(); ++i) list[i].parameter->value = value(i);
+    for (const NamedParameter& p : all) p.parameter->value = p.parameter->value.to(DType::BF16);
     make_folders(folder + "/vae");
     write_sharded(folder + "/vae", "diffusion_pytorch_model",
                   save(sana::parameters(vae_), wan_vae_names(VaeParts::both)), kShard);
@@ -205,7 +223,7 @@ void VaeObjective::write_model(const std::string& folder, const std::function<Te
         config.latents_std = deviation_;
     }
     write_text_file(folder + "/vae/config.json", config.to_json());
-    for (size_t i = 0; i < list.size(); ++i) list[i].parameter->value = kept[i];
+    for (size_t i = 0; i < all.size(); ++i) all[i].parameter->value = kept[i];
 }
 
 }  // namespace sana

@@ -12,6 +12,9 @@ struct VaeOptions {
     double edges = 0.5;    // of the absolute error of differences between neighbouring pixels
     double motion = 0.25;  // of the absolute error of differences between neighbouring frames
     double kl = 1e-6;  // of the divergence a latent element, summed over a sample's latents over its pixels
+    // Encoder, latents and their mean and deviation stay as they are, and with them every transformer that was trained on
+    // them; there is no divergence then.
+    bool decoder_only = false;
 };
 
 // [B,T,H,W,3] in -1..1 from a batch's videos (uint8): into a tensor of the host's memory, or as a new one on a device.
@@ -26,6 +29,9 @@ Tensor decode_recorded(const WanVae& vae, const Tensor& latents);
 // Of weights that were just drawn (fp32): a narrow posterior, deviation e^-3 everywhere. With that of random weights, near 1,
 // a decoder first learns to ignore its input.
 void begin_narrow(WanVae& vae);
+
+// For decoder_only: what is not trained in the dtype that the rest computes with.
+void freeze_encoder(WanVae& vae, DType compute);
 
 class VaeObjective : public Objective {
 public:
@@ -44,10 +50,12 @@ public:
     void write_model(const std::string& folder, const std::function<Tensor(size_t)>& value) override;
 
     // Mean and deviation of every latent channel over some batches, as config.json keeps them; measured with the weights
-    // in the model, and written by the next write_model().
+    // in the model, and written by the next write_model(). Not for decoder_only.
     void measure_latents(const std::vector<Batch>& batches);
 
 private:
+    VaeMoments moments_of(const Tensor& video) const;
+
     WanVae& vae_;
     VaeOptions options_;
     Staging staging_;

@@ -149,6 +149,35 @@ TEST(Vae, LossFallsAndTheModelIsWritten) {
                          read_checkpoint(result.model + "/vae").tensors, DType::F32, result.model));
 }
 
+TEST(Vae, TheDecoderAloneIsTrained) {
+    Folder folder("decoder");
+    TrainOptions o = options(folder.path, 40);
+    WanVae vae(tiny_vae_config(), VaeParts::both);
+    draw_model(vae, 1);
+    TensorMap before = save(parameters(vae), wan_vae_names(VaeParts::both));
+    for (auto& [name, value] : before) value = value.clone();
+    freeze_encoder(vae, o.slab.compute);
+    VaeObjective objective(vae, {.decoder_only = true});
+    Squares clips(kClip), pictures(kPicture), held_out(kClip, 1);
+    std::vector<double> losses;
+    TrainHooks hooks;
+    hooks.progress = [&](const TrainProgress& p) { losses.push_back(p.loss); };
+    TrainResult result =
+        train(objective, {.videos = &clips, .pictures = &pictures, .held_out = &held_out}, o, hooks);
+    EXPECT_LT(result.loss, 0.8 * losses[2]);
+    size_t same = 0, other = 0;
+    for (const auto& [name, value] : read_checkpoint(result.model + "/vae").tensors) {
+        bool encodes = name.starts_with("encoder.") || name.starts_with("quant_conv.");
+        double moved =
+            max_abs_difference(value.to(DType::F32), before.at(name).to(kCpu).to(DType::BF16).to(DType::F32));
+        EXPECT_TRUE(!encodes || moved == 0) << name << ' ' << moved;
+        (moved == 0 ? same : other) += 1;
+    }
+    EXPECT_GT(same, 10u);
+    EXPECT_GT(other, 10u);
+    EXPECT_EQ(read(result.model + "/vae/config.json"), tiny_vae_config().to_json());
+}
+
 TEST(Trainer, FlowLossFallsWithAllOptimisers) {
     for (Optimizer optimizer : {Optimizer::adamw, Optimizer::came, Optimizer::muon}) {
         SCOPED_TRACE(name_of(optimizer));
@@ -341,9 +370,13 @@ TEST(Trainer, RateWarmsUpAndFalls) {
     EXPECT_DOUBLE_EQ(rate_at(o, 1), 0.1);
     EXPECT_DOUBLE_EQ(rate_at(o, 10), 1);
     EXPECT_DOUBLE_EQ(rate_at(o, 100), 1);
-    o.cosine = true;
+    o.schedule = RateSchedule::cosine;
     EXPECT_NEAR(rate_at(o, 60), 0.55, 1e-12);
     EXPECT_NEAR(rate_at(o, 110), 0.1, 1e-12);
+    o.schedule = RateSchedule::linear;
+    EXPECT_NEAR(rate_at(o, 60), 0.5, 1e-12);
+    EXPECT_NEAR(rate_at(o, 110), 0, 1e-12);
+    EXPECT_DOUBLE_EQ(rate_at(o, 5), 0.5);
 }
 
 TEST(TensorBoard, RecordsCanBeRead) {
