@@ -28,42 +28,50 @@ struct Track {
     std::vector<double> x, y, radius, angle;  // unit: the smaller side
 };
 
-std::pair<double, double> best_angle(const Region& region, int64_t width, Shape shape, double from, double to,
-                                     double step) {
+// A shape with edges of some softness.
+struct Form {
+    Shape shape{};
+    int softness = 0;
+};
+
+std::pair<double, double> best_angle(const Region& region, int64_t width, const Form& form, double from,
+                                     double to, double step) {
     std::pair<double, double> best{from, -1};
     for (double angle = from; angle < to; angle += step) {
-        double value = overlap(region, width, shape, angle);
+        double value = overlap(region, width, form.shape, form.softness, angle);
         if (value > best.second) best = {angle, value};
     }
     return best;
 }
 
-// The shape by its overlap on up to nine frames; match: the mean overlap.
-std::pair<Shape, double> shape_of(const Track& track, int64_t width) {
-    std::array<double, kShapes> sum{};
+// The form by its overlap and likeness on up to nine frames; match: the mean of their product.
+std::pair<Form, double> form_of(const Track& track, int64_t width) {
     size_t count = track.regions.size(), looks = std::min<size_t>(9, count);
-    for (size_t i = 0; i < looks; ++i) {
-        const Region& region = track.regions[looks == 1 ? 0 : i * (count - 1) / (looks - 1)];
-        for (int s = 0; s < kShapes; ++s)
-            sum[static_cast<size_t>(s)] +=
-                best_angle(region, width, static_cast<Shape>(s), 0, kTurn, kTurn / 40).second;
+    std::pair<Form, double> best{{}, -1};
+    for (int s = 0; s < kShapes; ++s) {
+        for (int softness = 0; softness < kSoftness; ++softness) {
+            Form form{static_cast<Shape>(s), softness};
+            double sum = 0;
+            for (size_t i = 0; i < looks; ++i) {
+                const Region& region = track.regions[looks == 1 ? 0 : i * (count - 1) / (looks - 1)];
+                sum += best_angle(region, width, form, 0, kTurn, kTurn / 40).second *
+                       likeness(region, form.shape, softness);
+            }
+            double match = sum / static_cast<double>(looks);
+            if (match > best.second) best = {form, match};
+        }
     }
-    auto best = std::max_element(sum.begin(), sum.end());
-    return {static_cast<Shape>(best - sum.begin()), *best / static_cast<double>(looks)};
+    return best;
 }
 
 // Centre, radius and angle in every frame; angles are followed from frame to frame, so that turns add up.
-void follow(Track& track, int64_t width, double side, Shape shape) {
+void follow(Track& track, int64_t width, double side, const Form& form) {
     double angle = 0;
     for (size_t i = 0; i < track.regions.size(); ++i) {
         const Region& region = track.regions[i];
-        if (i == 0) {
-            angle = best_angle(region, width, shape, -kTurn / 2, kTurn / 2, kTurn / 60).first;
-        } else {
-            angle =
-                best_angle(region, width, shape, angle - kTurn / 12, angle + kTurn / 12, kTurn / 72).first;
-        }
-        Pose pose = pose_of(region, shape, angle);
+        double from = i == 0 ? -kTurn / 2 : angle - kTurn / 12, to = i == 0 ? kTurn / 2 : angle + kTurn / 12;
+        angle = best_angle(region, width, form, from, to, i == 0 ? kTurn / 60 : kTurn / 72).first;
+        Pose pose = pose_of(region, form.shape, form.softness, angle);
         track.x.push_back(pose.x / side);
         track.y.push_back(pose.y / side);
         track.radius.push_back(pose.radius / side);
@@ -81,18 +89,21 @@ Motion motion_of(const Track& track, Shape shape) {
         auto [low, high] = std::minmax_element(v.begin(), v.end());
         return *high - *low;
     };
-    double wide = range(track.x), high = range(track.y);
-    if (std::max(wide, high) < 0.055) {
-        double turned = std::abs(track.angle.back() - track.angle.front());
-        bool turns = shape != Shape::circle && shape != Shape::ring;
-        return turns && turned > kTurn / 7 ? Motion::spin : Motion::still;
-    }
+    double wide = range(track.x), high = range(track.y), most = std::max(wide, high);
     double dx = mean(track.x, count - few, count) - mean(track.x, 0, few);
     double dy = mean(track.y, count - few, count) - mean(track.y, 0, few), length = 0;
     // Every second step: the noise of single steps adds up otherwise.
     for (size_t i = 2; i < count; i += 2)
         length += std::hypot(track.x[i] - track.x[i - 2], track.y[i] - track.y[i - 2]);
-    if (length > 1.7 * std::hypot(dx, dy)) return wide < 0.4 * high ? Motion::bounce : Motion::orbit;
+    bool straight = length <= 1.7 * std::hypot(dx, dy);
+    // The shortest way that is drawn is 0.1 long, the narrowest circle 0.28 wide, the lowest hop 0.2 high. What goes to and
+    // fro within less is the centre of a thing that turns and does not keep its shape.
+    if (most < (straight ? 0.055 : 0.14)) {
+        double turned = std::abs(track.angle.back() - track.angle.front());
+        bool turns = shape != Shape::circle && shape != Shape::ring;
+        return turns && turned > kTurn / 7 ? Motion::spin : Motion::still;
+    }
+    if (!straight) return wide < 0.4 * high ? Motion::bounce : Motion::orbit;
     static constexpr Motion by_eighth[] = {Motion::right, Motion::down_right, Motion::down, Motion::down_left,
                                            Motion::left,  Motion::up_left,    Motion::up,   Motion::up_right};
     return by_eighth[(std::lround(std::atan2(dy, dx) / (kTurn / 8)) + 8) % 8];
@@ -137,8 +148,10 @@ Seen look_at(const Tensor& frames) {
     int64_t least = std::max<int64_t>(6, std::llround(0.0055 * side * side));
     std::vector<std::vector<Region>> found;
     std::array<size_t, 8> counts{};
-    for (const auto& label : labels) {
+    for (int64_t t = 0; t < count; ++t) {
+        const std::vector<uint8_t>& label = labels[static_cast<size_t>(t)];
         found.push_back(regions(label, height, width, seen.background, least));
+        sharpen(found.back(), frames.data<uint8_t>() + t * area * 3, label, height, width, seen.background);
         ++counts[std::min<size_t>(found.back().size(), counts.size() - 1)];
     }
     size_t things = static_cast<size_t>(std::max_element(counts.begin(), counts.end()) - counts.begin());
@@ -164,8 +177,10 @@ Seen look_at(const Tensor& frames) {
         }
         Seen::Thing thing;
         thing.color = color;
-        std::tie(thing.shape, thing.match) = shape_of(track, width);
-        follow(track, width, side, thing.shape);
+        auto [form, match] = form_of(track, width);
+        thing.shape = form.shape;
+        thing.match = match;
+        follow(track, width, side, form);
         thing.radius = median(track.radius);
         thing.size = size_of_radius(thing.radius);
         thing.motion = seen.camera == Motion::still ? motion_of(track, thing.shape) : Motion::still;

@@ -14,58 +14,108 @@ double hue(double r, double g, double b) {
     return h < 0 ? h + 6 : h;  // 0 .. 6
 }
 
-// A shape as a picture: inside or not, over -1.3 .. 1.3 in units of its radius. Pixels at an edge that show a part of a
-// thing are counted to it, so what is seen is grown by about half a pixel: margin, in units of the radius.
+// What cells (row * width + column, row by row) fill of the convex hull of their squares.
+double solidity_of(const std::vector<int32_t>& cells, int64_t width) {
+    using Point = std::array<int64_t, 2>;
+    std::vector<Point> points;
+    for (int32_t i : cells)
+        for (int64_t corner = 0; corner < 4; ++corner)
+            points.push_back({i % width + corner % 2, i / width + corner / 2});
+    std::sort(points.begin(), points.end());
+    points.erase(std::unique(points.begin(), points.end()), points.end());
+    auto turn = [](const Point& a, const Point& b, const Point& c) {
+        return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
+    };
+    // Andrew's chains: below and above.
+    double doubled = 0;
+    for (int side : {1, -1}) {
+        std::vector<Point> chain;
+        for (const Point& p : points) {
+            while (chain.size() > 1 && side * turn(chain[chain.size() - 2], chain.back(), p) <= 0)
+                chain.pop_back();
+            chain.push_back(p);
+        }
+        for (size_t k = 1; k < chain.size(); ++k)
+            doubled +=
+                side * static_cast<double>(chain[k - 1][0] * chain[k][1] - chain[k][0] * chain[k - 1][1]);
+    }
+    return 2 * static_cast<double>(cells.size()) / doubled;
+}
+
+// A shape as a picture: inside or not, over -1.3 .. 1.3 in units of its radius, blurred by a Gaussian and cut at a half:
+// what is left of it when its edges are soft.
 struct Stencil {
     static constexpr int kSide = 160;
-    static constexpr double kReach = 1.3;
-    std::array<uint8_t, kSide * kSide> inside{};
+    static constexpr double kReach = 1.3, kCell = 2 * kReach / kSide;
+    std::vector<uint8_t> inside = std::vector<uint8_t>(kSide * kSide);
     double mass_x = 0, mass_y = 0;  // its centre of mass
     double area = 0;
+    double solidity = 0;
 
-    Stencil(Shape shape, double margin) {
-        double n = 0;
-        for (int row = 0; row < kSide; ++row) {
-            for (int column = 0; column < kSide; ++column) {
-                double x = (column + 0.5) / kSide * 2 * kReach - kReach,
-                       y = (row + 0.5) / kSide * 2 * kReach - kReach;
-                bool in = distance_to(shape, x, y) < margin;
-                inside[static_cast<size_t>(row * kSide + column)] = in;
-                if (in) {
-                    mass_x += x;
-                    mass_y += y;
-                    n += 1;
-                }
-            }
+    Stencil(Shape shape, double blur) {
+        std::vector<float> cover(inside.size());
+        for (int row = 0; row < kSide; ++row)
+            for (int column = 0; column < kSide; ++column)
+                cover[static_cast<size_t>(row * kSide + column)] =
+                    distance_to(shape, place(column), place(row)) < 0;
+        if (blur > 0) {
+            cover = blurred(cover, blur, 1, kSide);
+            cover = blurred(cover, blur, kSide, 1);
         }
+        std::vector<int32_t> cells;
+        for (int i = 0; i < kSide * kSide; ++i) {
+            if (cover[static_cast<size_t>(i)] <= 0.5F) continue;
+            inside[static_cast<size_t>(i)] = 1;
+            mass_x += place(i % kSide);
+            mass_y += place(i / kSide);
+            cells.push_back(i);
+        }
+        double n = static_cast<double>(cells.size());
         mass_x /= n;
         mass_y /= n;
-        area = n * (2 * kReach / kSide) * (2 * kReach / kSide);
+        area = n * kCell * kCell;
+        solidity = solidity_of(cells, kSide);
+    }
+
+    static double place(int cell) { return (cell + 0.5) * kCell - kReach; }
+
+    // Along lines whose cells are step apart.
+    static std::vector<float> blurred(const std::vector<float>& in, double blur, int step, int line) {
+        double deviation = blur / kCell;
+        int reach = static_cast<int>(std::ceil(3 * deviation));
+        std::vector<float> weights, out(in.size());
+        float sum = 0;
+        for (int d = -reach; d <= reach; ++d) {
+            weights.push_back(static_cast<float>(std::exp(-d * d / (2 * deviation * deviation))));
+            sum += weights.back();
+        }
+        for (int a = 0; a < kSide; ++a)
+            for (int b = 0; b < kSide; ++b) {
+                float value = 0;
+                for (int d = std::max(-reach, -b); d <= std::min(reach, kSide - 1 - b); ++d)
+                    value += weights[static_cast<size_t>(d + reach)] *
+                             in[static_cast<size_t>(a * line + (b + d) * step)];
+                out[static_cast<size_t>(a * line + b * step)] = value / sum;
+            }
+        return out;
     }
 
     bool at(double x, double y) const {
-        int column = static_cast<int>(std::floor((x + kReach) / (2 * kReach) * kSide));
-        int row = static_cast<int>(std::floor((y + kReach) / (2 * kReach) * kSide));
+        int column = static_cast<int>(std::floor((x + kReach) / kCell)),
+            row = static_cast<int>(std::floor((y + kReach) / kCell));
         return row >= 0 && row < kSide && column >= 0 && column < kSide &&
                inside[static_cast<size_t>(row * kSide + column)] != 0;
     }
 };
 
-constexpr double kGrowth = 0.45;  // pixels
-constexpr double kMarginStep = 0.03;
-constexpr int kMargins = 7;
-
-// The stencil for a thing of this area, in pixels.
-const Stencil& stencil(Shape shape, double area) {
+const Stencil& stencil(Shape shape, int softness) {
     static const std::vector<Stencil> all = [] {
         std::vector<Stencil> list;
         for (int s = 0; s < kShapes; ++s)
-            for (int m = 0; m < kMargins; ++m) list.emplace_back(static_cast<Shape>(s), m * kMarginStep);
+            for (int k = 0; k < kSoftness; ++k) list.emplace_back(static_cast<Shape>(s), k * kSoftnessStep);
         return list;
     }();
-    double margin = kGrowth / std::sqrt(area / area_of(shape));
-    int m = std::min(kMargins - 1, static_cast<int>(std::lround(margin / kMarginStep)));
-    return all[static_cast<size_t>(shape) * kMargins + static_cast<size_t>(m)];
+    return all[static_cast<size_t>(shape) * kSoftness + static_cast<size_t>(softness)];
 }
 
 }  // namespace
@@ -144,15 +194,12 @@ std::vector<Region> regions(const std::vector<uint8_t>& labels, int64_t height, 
         std::array<int64_t, kColors> votes{};
         for (int32_t i : region.pixels) {
             int64_t row = i / width, column = i % width;
-            region.x += static_cast<double>(column);
-            region.y += static_cast<double>(row);
             bool amid = row > 0 && row + 1 < height && column > 0 && column + 1 < width;
             for (int64_t d : {-width, width, int64_t{-1}, int64_t{1}})
                 amid = amid && mask[static_cast<size_t>(i + d)] == 2;
             if (other(i)) votes[labels[static_cast<size_t>(i)]] += amid ? 8 : 1;
         }
-        region.x /= static_cast<double>(region.pixels.size());
-        region.y /= static_cast<double>(region.pixels.size());
+        region.measure(width);
         region.color = static_cast<Color>(std::max_element(votes.begin(), votes.end()) - votes.begin());
         found.push_back(std::move(region));
     }
@@ -161,9 +208,9 @@ std::vector<Region> regions(const std::vector<uint8_t>& labels, int64_t height, 
     return found;
 }
 
-double overlap(const Region& region, int64_t width, Shape shape, double angle) {
+double overlap(const Region& region, int64_t width, Shape shape, int softness, double angle) {
     double area = static_cast<double>(region.pixels.size());
-    const Stencil& s = stencil(shape, area);
+    const Stencil& s = stencil(shape, softness);
     double radius = std::sqrt(area / s.area);
     double c = std::cos(angle) / radius, n = std::sin(angle) / radius;
     int64_t both = 0;
@@ -175,13 +222,28 @@ double overlap(const Region& region, int64_t width, Shape shape, double angle) {
     return static_cast<double>(both) / (2 * area - static_cast<double>(both));
 }
 
-Pose pose_of(const Region& region, Shape shape, double angle) {
-    double area = static_cast<double>(region.pixels.size());
-    const Stencil& s = stencil(shape, area);
-    double radius = std::sqrt(area / s.area);
+double likeness(const Region& region, Shape shape, int softness) {
+    double own = stencil(shape, softness).solidity;
+    return std::min(own, region.solidity) / std::max(own, region.solidity);
+}
+
+Pose pose_of(const Region& region, Shape shape, int softness, double angle) {
+    const Stencil& s = stencil(shape, softness);
+    double radius = std::sqrt(static_cast<double>(region.pixels.size()) / s.area);
     double c = std::cos(angle) * radius, n = std::sin(angle) * radius;
     return {region.x - (c * s.mass_x - n * s.mass_y), region.y - (n * s.mass_x + c * s.mass_y), radius,
             angle};
+}
+
+void Region::measure(int64_t width) {
+    x = y = 0;
+    for (int32_t i : pixels) {
+        x += static_cast<double>(i % width);
+        y += static_cast<double>(i / width);
+    }
+    x /= static_cast<double>(pixels.size());
+    y /= static_cast<double>(pixels.size());
+    solidity = solidity_of(pixels, width);
 }
 
 }  // namespace sana::world
