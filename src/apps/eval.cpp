@@ -235,6 +235,9 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
         (result.from_image ? with_picture : plain).push_back(i);
     }
     if (!o.keep.empty()) make_folders(o.keep);
+    // What cannot be written is said before the work.
+    if (!o.out.empty()) write_text_file(o.out, "{}\n");
+    if (!o.sheet.empty()) write_png(o.sheet, zeros({bucket.height, bucket.width, 3}, DType::U8));
     ContactSheet sheet(std::min<int64_t>(o.prompts, 24));
     Pace pace(console, o.prompts);
     for (const std::vector<int64_t>* list : {&plain, &with_picture}) {

@@ -69,6 +69,11 @@ TEST(DataCli, TheJudgeOnDrawnClips) {
     EXPECT_EQ(scores["answers"].size(), 6u);
     EXPECT_EQ(scores["image_to_video"]["clips"], 1);
     EXPECT_TRUE(fs::file_size(path + "/sheet.png") > 1000);
+    // A place that cannot be written is refused before anything is made.
+    for (const char* option : {"--sheet", "--out"})
+        EXPECT_EQ(
+            sana_run({"eval", "world", "--drawn", "--prompts", "100000", option, path + "/no/x.png"}).code,
+            2);
     setenv("SANA_EMBEDDED_MODEL", (path + "/nowhere").c_str(), 1);
     EXPECT_EQ(sana_run({"eval", "world", "--prompts", "1"}).code, 2);
     // Kept frames are judged without a model.
