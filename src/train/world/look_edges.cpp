@@ -24,16 +24,78 @@ struct Mean {
     Rgb value() const { return {sum[0] / count, sum[1] / count, sum[2] / count}; }
 };
 
-// The piece of a picture in which the edges of a region are looked at.
-struct Crop {
-    int64_t top, left, height, width;
-    std::vector<Kind> kinds;
-    Kind& at(int64_t row, int64_t column) { return kinds[static_cast<size_t>(row * width + column)]; }
+struct Frame {
+    const uint8_t* rgb;
+    const std::vector<uint8_t>& labels;  // the colour of every pixel
+    int64_t height, width;
+    Color background;
+};
+
+// The piece of a frame in which the edges of a region are looked at. Rows and columns count from its corner.
+class Crop {
+public:
+    // taken: the pixels of all regions of the frame.
+    Crop(const Frame& frame, const Region& region, const std::vector<uint8_t>& taken)
+        : frame_(frame), color_(region.color) {
+        constexpr int64_t kAround = kBand + kWindow;
+        int64_t bottom = 0, right = 0;
+        top_ = frame.height;
+        left_ = frame.width;
+        for (int32_t i : region.pixels) {
+            top_ = std::min(top_, i / frame.width);
+            bottom = std::max(bottom, i / frame.width);
+            left_ = std::min(left_, i % frame.width);
+            right = std::max(right, i % frame.width);
+        }
+        top_ = std::max<int64_t>(0, top_ - kAround);
+        left_ = std::max<int64_t>(0, left_ - kAround);
+        height_ = std::min(frame.height, bottom + kAround + 1) - top_;
+        width_ = std::min(frame.width, right + kAround + 1) - left_;
+        kinds_.resize(static_cast<size_t>(height_ * width_));
+        each([&](int64_t r, int64_t c) {
+            if (taken[place(r, c)] != 0) at(r, c) = Kind::other;
+        });
+        for (int32_t i : region.pixels) at(i / frame.width - top_, i % frame.width - left_) = Kind::own;
+        find_tones();
+    }
+
+    // Whether there are pixels of the thing alone and of what is behind it alone.
+    bool has_tones() const { return core_.count > 0 && behind_.count > 0; }
+
+    // The pixels of the frame that the thing covers by half or more, as far as they hang together.
+    std::vector<int32_t> covered() {
+        std::vector<uint8_t> in(kinds_.size());
+        each([&](int64_t r, int64_t c) {
+            in[index(r, c)] = doubtful(r, c) ? mostly_thing(r, c) : belongs(at(r, c));
+        });
+        std::vector<int32_t> pixels;
+        for (int64_t i : largest_piece(std::move(in)))
+            pixels.push_back(static_cast<int32_t>(place(i / width_, i % width_)));
+        std::sort(pixels.begin(), pixels.end());
+        return pixels;
+    }
+
+private:
+    size_t index(int64_t row, int64_t column) const { return static_cast<size_t>(row * width_ + column); }
+    Kind& at(int64_t row, int64_t column) { return kinds_[index(row, column)]; }
+    size_t place(int64_t row, int64_t column) const {
+        return static_cast<size_t>((top_ + row) * frame_.width + left_ + column);
+    }
+    const uint8_t* pixel(int64_t row, int64_t column) const { return frame_.rgb + 3 * place(row, column); }
+    Color label(int64_t row, int64_t column) const {
+        return static_cast<Color>(frame_.labels[place(row, column)]);
+    }
+
+    template <class F>
+    void each(F&& f) const {
+        for (int64_t r = 0; r < height_; ++r)
+            for (int64_t c = 0; c < width_; ++c) f(r, c);
+    }
     // f(row, column) of the pixels within so many steps, both ways.
     template <class F>
     void around(int64_t row, int64_t column, int64_t steps, F&& f) const {
-        for (int64_t r = std::max<int64_t>(0, row - steps); r <= std::min(height - 1, row + steps); ++r)
-            for (int64_t c = std::max<int64_t>(0, column - steps); c <= std::min(width - 1, column + steps);
+        for (int64_t r = std::max<int64_t>(0, row - steps); r <= std::min(height_ - 1, row + steps); ++r)
+            for (int64_t c = std::max<int64_t>(0, column - steps); c <= std::min(width_ - 1, column + steps);
                  ++c)
                 f(r, c);
     }
@@ -43,115 +105,88 @@ struct Crop {
         around(row, column, steps, [&](int64_t r, int64_t c) { any = any || is(at(r, c)); });
         return any;
     }
-    template <class F>
-    void each(F&& f) const {
-        for (int64_t r = 0; r < height; ++r)
-            for (int64_t c = 0; c < width; ++c) f(r, c);
-    }
-};
 
-Crop crop_around(const Region& region, int64_t height, int64_t width) {
-    constexpr int64_t kAround = kBand + kWindow;
-    int64_t top = height, bottom = 0, left = width, right = 0;
-    for (int32_t i : region.pixels) {
-        top = std::min(top, i / width);
-        bottom = std::max(bottom, i / width);
-        left = std::min(left, i % width);
-        right = std::max(right, i % width);
+    void find_tones() {
+        each([&](int64_t r, int64_t c) {
+            Kind& kind = at(r, c);
+            if (kind == Kind::own && label(r, c) == color_ &&
+                !any_around(r, c, 1, [](Kind k) { return !belongs(k); })) {
+                kind = Kind::core;
+                core_.add(pixel(r, c));
+            } else if (kind == Kind::unknown && label(r, c) == frame_.background &&
+                       !any_around(r, c, 1, [](Kind k) { return belongs(k) || k == Kind::other; })) {
+                kind = Kind::behind;
+                behind_.add(pixel(r, c));
+            }
+        });
     }
-    top = std::max<int64_t>(0, top - kAround);
-    left = std::max<int64_t>(0, left - kAround);
-    bottom = std::min(height - 1, bottom + kAround);
-    right = std::min(width - 1, right + kAround);
-    Crop crop{top, left, bottom - top + 1, right - left + 1, {}};
-    crop.kinds.resize(static_cast<size_t>(crop.height * crop.width));
-    return crop;
-}
 
-// The largest piece of what is in that hangs together by sides, as places in the crop.
-std::vector<int64_t> largest_piece(const Crop& crop, std::vector<uint8_t> in) {
-    std::vector<int64_t> best, piece;
-    for (size_t start = 0; start < in.size(); ++start) {
-        if (in[start] == 0) continue;
-        in[start] = 0;
-        piece.assign(1, static_cast<int64_t>(start));
-        for (size_t k = 0; k < piece.size(); ++k) {
-            int64_t row = piece[k] / crop.width, column = piece[k] % crop.width;
-            crop.around(row, column, 1, [&](int64_t r, int64_t c) {
-                uint8_t& next = in[static_cast<size_t>(r * crop.width + c)];
-                if (next == 0 || (r != row && c != column)) return;
-                next = 0;
-                piece.push_back(r * crop.width + c);
-            });
+    bool doubtful(int64_t row, int64_t column) {
+        Kind kind = at(row, column);
+        if (kind == Kind::other) return false;
+        if (!belongs(kind)) return any_around(row, column, kBand, belongs);
+        return label(row, column) == frame_.background ||
+               any_around(row, column, kBand, [](Kind k) { return !belongs(k); });
+    }
+
+    // By where its tone stands between those on both sides.
+    bool mostly_thing(int64_t row, int64_t column) {
+        Mean core, behind;
+        around(row, column, kWindow, [&](int64_t r, int64_t c) {
+            if (at(r, c) == Kind::core) core.add(pixel(r, c));
+            if (at(r, c) == Kind::behind) behind.add(pixel(r, c));
+        });
+        Rgb from = (behind.count > 0 ? behind : behind_).value(),
+            to = (core.count > 0 ? core : core_).value();
+        double along = 0, whole = 0;
+        for (size_t k = 0; k < 3; ++k) {
+            along += (pixel(row, column)[k] - from[k]) * (to[k] - from[k]);
+            whole += (to[k] - from[k]) * (to[k] - from[k]);
         }
-        if (piece.size() > best.size()) best = piece;
+        return 2 * along > whole;
     }
-    return best;
-}
+
+    std::vector<int64_t> largest_piece(std::vector<uint8_t> in) const {
+        std::vector<int64_t> best, piece;
+        for (size_t start = 0; start < in.size(); ++start) {
+            if (in[start] == 0) continue;
+            in[start] = 0;
+            piece.assign(1, static_cast<int64_t>(start));
+            for (size_t k = 0; k < piece.size(); ++k) {
+                int64_t row = piece[k] / width_, column = piece[k] % width_;
+                around(row, column, 1, [&](int64_t r, int64_t c) {
+                    uint8_t& next = in[index(r, c)];
+                    if (next == 0 || (r != row && c != column)) return;
+                    next = 0;
+                    piece.push_back(r * width_ + c);
+                });
+            }
+            if (piece.size() > best.size()) best = piece;
+        }
+        return best;
+    }
+
+    const Frame& frame_;
+    Color color_;
+    int64_t top_, left_, height_, width_;
+    std::vector<Kind> kinds_;
+    Mean core_, behind_;
+};
 
 }  // namespace
 
 void sharpen(std::vector<Region>& all, const uint8_t* rgb, const std::vector<uint8_t>& labels, int64_t height,
              int64_t width, Color background) {
+    Frame frame{rgb, labels, height, width, background};
     std::vector<uint8_t> taken(labels.size());
     for (const Region& region : all)
         for (int32_t i : region.pixels) taken[static_cast<size_t>(i)] = 1;
     for (Region& region : all) {
-        Crop crop = crop_around(region, height, width);
-        auto place = [&](int64_t r, int64_t c) { return (crop.top + r) * width + crop.left + c; };
-        auto label = [&](int64_t r, int64_t c) {
-            return static_cast<Color>(labels[static_cast<size_t>(place(r, c))]);
-        };
-        crop.each([&](int64_t r, int64_t c) {
-            if (taken[static_cast<size_t>(place(r, c))] != 0) crop.at(r, c) = Kind::other;
-        });
-        for (int32_t i : region.pixels) crop.at(i / width - crop.top, i % width - crop.left) = Kind::own;
-        // Pixels that show nothing but the thing, and nothing but what is behind it.
-        Mean core, behind;
-        crop.each([&](int64_t r, int64_t c) {
-            Kind& kind = crop.at(r, c);
-            if (kind == Kind::own && label(r, c) == region.color &&
-                !crop.any_around(r, c, 1, [](Kind k) { return !belongs(k); })) {
-                kind = Kind::core;
-                core.add(rgb + 3 * place(r, c));
-            } else if (kind == Kind::unknown && label(r, c) == background &&
-                       !crop.any_around(r, c, 1, [](Kind k) { return belongs(k) || k == Kind::other; })) {
-                kind = Kind::behind;
-                behind.add(rgb + 3 * place(r, c));
-            }
-        });
-        if (core.count == 0 || behind.count == 0) continue;
-        std::vector<uint8_t> in(crop.kinds.size());
-        crop.each([&](int64_t r, int64_t c) {
-            Kind kind = crop.at(r, c);
-            uint8_t& answer = in[static_cast<size_t>(r * crop.width + c)];
-            answer = belongs(kind);
-            bool doubtful = belongs(kind)
-                                ? label(r, c) == background ||
-                                      crop.any_around(r, c, kBand, [](Kind k) { return !belongs(k); })
-                                : kind != Kind::other && crop.any_around(r, c, kBand, belongs);
-            if (!doubtful) return;
-            Mean near_core, near_behind;
-            crop.around(r, c, kWindow, [&](int64_t y, int64_t x) {
-                Kind k = crop.at(y, x);
-                if (k == Kind::core) near_core.add(rgb + 3 * place(y, x));
-                if (k == Kind::behind) near_behind.add(rgb + 3 * place(y, x));
-            });
-            Rgb from = (near_behind.count > 0 ? near_behind : behind).value(),
-                to = (near_core.count > 0 ? near_core : core).value();
-            double along = 0, whole = 0;
-            for (size_t k = 0; k < 3; ++k) {
-                along += (rgb[3 * place(r, c) + static_cast<int64_t>(k)] - from[k]) * (to[k] - from[k]);
-                whole += (to[k] - from[k]) * (to[k] - from[k]);
-            }
-            answer = 2 * along > whole;
-        });
-        std::vector<int64_t> piece = largest_piece(crop, in);
-        if (piece.empty()) continue;
-        std::sort(piece.begin(), piece.end());
-        region.pixels.clear();
-        for (int64_t i : piece)
-            region.pixels.push_back(static_cast<int32_t>(place(i / crop.width, i % crop.width)));
+        Crop crop(frame, region, taken);
+        if (!crop.has_tones()) continue;
+        std::vector<int32_t> covered = crop.covered();
+        if (covered.empty()) continue;
+        region.pixels = std::move(covered);
         region.measure(width);
     }
 }
