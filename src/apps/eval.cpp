@@ -206,6 +206,8 @@ void print(Console& console, const nlohmann::ordered_json& json) {
 
 void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
     if (settings.integer("threads") > 0) set_threads(static_cast<int>(settings.integer("threads")));
+    check_input(o.noise == 1 || (!o.drawn && !o.reconstructed && o.kept.empty()),
+                "--noise is for what a model makes; leave it out with --drawn, --reconstructed and --kept");
     Console console(common);
     std::optional<ModelFolder> model;
     std::optional<BatchPipeline> pipeline;

@@ -69,6 +69,7 @@ TEST(DataCli, TheJudgeOnDrawnClips) {
     EXPECT_EQ(scores["answers"].size(), 6u);
     EXPECT_EQ(scores["image_to_video"]["clips"], 1);
     EXPECT_TRUE(fs::file_size(path + "/sheet.png") > 1000);
+    EXPECT_EQ(sana_run({"eval", "world", "--drawn", "--prompts", "1", "--noise", "0.5"}).code, 2);
     // A place that cannot be written is refused before anything is made.
     for (const char* option : {"--sheet", "--out"})
         EXPECT_EQ(
