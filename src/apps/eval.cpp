@@ -238,8 +238,10 @@ void eval_world(Settings settings, const EvalOptions& o, const Common& common) {
     }
     if (!o.keep.empty()) make_folders(o.keep);
     // What cannot be written is said before the work.
-    if (!o.out.empty()) write_text_file(o.out, "{}\n");
-    if (!o.sheet.empty()) write_png(o.sheet, zeros({bucket.height, bucket.width, 3}, DType::U8));
+    if (!o.out.empty()) {
+        AtomicFile trial(o.out);
+    }
+    if (!o.sheet.empty()) check_png(o.sheet);
     ContactSheet sheet(std::min<int64_t>(o.prompts, 24));
     Pace pace(console, o.prompts);
     for (const std::vector<int64_t>* list : {&plain, &with_picture}) {

@@ -22,7 +22,7 @@ constexpr int64_t kPixelBytes = int64_t{256} << 20;  // of clips that are copied
 using Buckets = std::vector<Bucket>;
 
 std::unique_ptr<Source> drawn(const Settings& s, const Buckets& buckets, int64_t batch, world::Split split,
-                              uint64_t offset, int64_t clips = 0) {
+                              uint64_t offset, int64_t clips = 0, bool emphasise = false) {
     world::WorldSourceOptions o;
     o.clips = clips;
     o.shards = clips == 0 ? 1 : s.integer("processes") * s.integer("accumulation");
@@ -30,7 +30,7 @@ std::unique_ptr<Source> drawn(const Settings& s, const Buckets& buckets, int64_t
     o.buckets = buckets;
     o.batch = batch;
     o.split = split;
-    if (split == world::Split::training) {
+    if (emphasise) {
         o.emphasis = s.text("emphasis");
         o.emphasis_share = s.number("emphasis-share");
     }
@@ -112,7 +112,7 @@ TrainSources make_sources(const Settings& s, const std::function<void(const std:
     check_input(share == 0 || !draw,
                 "held-out-share is of clips from files; of drawn ones a part is held out without it");
     if (draw) {
-        out.videos = drawn(s, buckets.clips, batch, world::Split::training, 0, s.integer("clips"));
+        out.videos = drawn(s, buckets.clips, batch, world::Split::training, 0, s.integer("clips"), true);
     } else {
         std::unique_ptr<Dataset> files = from_files(s, data, buckets.clips, batch, report, share);
         if (share > 0) out.held_out = files->held_out();

@@ -12,5 +12,7 @@ namespace sana {
 Tensor read_image(const std::string& path);
 
 void write_png(const std::string& path, const Tensor& image);
+// InputError where a PNG cannot be written; nothing is changed.
+void check_png(const std::string& path);
 
 }  // namespace sana

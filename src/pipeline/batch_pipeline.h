@@ -10,7 +10,7 @@ struct BatchItem {
     std::string prompt;
     uint64_t seed = 0;
     Tensor image = {};  // [H,W,3] uint8; all items of a batch have one, or none has
-    // [T,H,W,3] uint8, of the form's size and length: what generation begins with where noise is below 1.
+    // [T,H,W,3] uint8, of the form's size and length: what generation begins with at a level of noise below 1.
     Tensor clip = {};
 };
 
@@ -19,10 +19,11 @@ public:
     BatchPipeline(const ModelFolder& model, const Placement& placement);
 
     // Frames [T,H,W,3] uint8 of each item: what VideoPipeline makes of it, to rounding. form: what the items share; its
-    // prompt, seed and picture are not used, nor is its step cache. noise: with less than 1 the items' clips with the noise of
-    // the first of the sampler's levels that is no higher are where it begins; InputError if none is.
+    // prompt, seed and picture are not used, nor is its step cache. level: of the noise that it begins with; below 1 it
+    // begins with the items' clips under the noise of the first of the sampler's levels that is no higher. InputError if
+    // there is none.
     std::vector<Tensor> generate(const Request& form, const std::vector<BatchItem>& items,
-                                 const std::function<bool()>& cancelled = {}, double noise = 1);
+                                 const std::function<bool()>& cancelled = {}, double level = 1);
 
     // What the autoencoder alone makes of clips [T,H,W,3] uint8 whose size and length it can take: encoded (the mean) and
     // decoded.

@@ -70,11 +70,15 @@ TEST(DataCli, TheJudgeOnDrawnClips) {
     EXPECT_EQ(scores["image_to_video"]["clips"], 1);
     EXPECT_TRUE(fs::file_size(path + "/sheet.png") > 1000);
     EXPECT_EQ(sana_run({"eval", "world", "--drawn", "--prompts", "1", "--noise", "0.5"}).code, 2);
-    // A place that cannot be written is refused before anything is made.
-    for (const char* option : {"--sheet", "--out"})
+    // A place that cannot be written is refused before anything is made, and what earlier runs wrote stays.
+    std::string kept = bytes_of(path + "/scores.json"), nowhere = path + "/no/x.png";
+    for (const auto& [out, picture] :
+         {std::pair(path + "/scores.json", nowhere), std::pair(nowhere, path + "/sheet.png")})
         EXPECT_EQ(
-            sana_run({"eval", "world", "--drawn", "--prompts", "100000", option, path + "/no/x.png"}).code,
+            sana_run({"eval", "world", "--drawn", "--prompts", "100000", "--out", out, "--sheet", picture})
+                .code,
             2);
+    EXPECT_EQ(bytes_of(path + "/scores.json"), kept);
     setenv("SANA_EMBEDDED_MODEL", (path + "/nowhere").c_str(), 1);
     EXPECT_EQ(sana_run({"eval", "world", "--prompts", "1"}).code, 2);
     // Kept frames are judged without a model.

@@ -88,7 +88,9 @@ TEST_F(TrainSizes, DrawnClipsOfSeveralSizesResumeBitForBit) {
         std::vector<std::string> sizes = {"--buckets",        "5x32x48,9x48x32,5x32x32",
                                           "--image-interval", "3",
                                           "--accumulation",   "2",
-                                          "--image-to-video", "0.5"};
+                                          "--image-to-video", "0.5",
+                                          "--emphasis",       "fast spin",
+                                          "--emphasis-share", "0.5"};
         auto train = [&](const std::string& out, const std::string& steps, bool resume) {
             std::vector<std::string> more = sizes;
             more.insert(more.end(), {"--steps", steps});

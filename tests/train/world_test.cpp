@@ -258,7 +258,8 @@ TEST(Judge, SeesItThroughBlurAndNoiseToo) {
     for (size_t a = 0; a < 6; ++a) EXPECT_GE(right.share(a), 0.99) << kAttributes[a];
 }
 
-// A small thing whose edges are soft keeps its shape: a star of eleven pixels is no heart because its points are faint.
+// A small thing whose edges are soft keeps its shape: a star of eleven pixels is no heart because its points are faint. One of
+// eight may be lost: that much blur closes the hole of a ring.
 TEST(Judge, SeesTheShapeOfSmallThingsWithSoftEdges) {
     for (int s = 0; s < kShapes; ++s) {
         Emphasised wanted{
@@ -271,7 +272,7 @@ TEST(Judge, SeesTheShapeOfSmallThingsWithSoftEdges) {
             Seen seen = look_at(softened(render(scene, kBucket), 3));
             right += seen.things.size() == 1 && seen.things[0].shape == scene.objects[0].shape;
         }
-        EXPECT_GE(right, 7) << name_of(static_cast<sana::world::Shape>(s));
+        EXPECT_GE(right, clips - 1) << name_of(static_cast<sana::world::Shape>(s));
     }
 }
 
@@ -294,7 +295,7 @@ TEST(Judge, WobblingIsNoCircle) {
         }
         right += look_at(clip).things.at(0).motion == Motion::spin;
     }
-    EXPECT_GE(right, 9);
+    EXPECT_EQ(right, clips);
 }
 
 // Generated things have a faint glow around them that goes along: it is not the camera that moves.
@@ -414,7 +415,8 @@ TEST(WorldSource, EmphasisIsSeenAsOftenAsAsked) {
     options.emphasis.clear();
     options.emphasis_share = 0;
     WorldSource plain(options);
-    // Three standard deviations of 600 draws are 0.06.
+    // Three standard deviations of a share of 600 draws are 0.06, and 0.04 of the share by chance, taken 0.7 times: 0.07
+    // together.
     for (const char* text : {"small star", "orbit"}) {
         double chance = share_of(plain, text);
         EXPECT_NEAR(share_of(source, text), 0.3 + 0.7 * chance, 0.08) << text << ", by chance " << chance;

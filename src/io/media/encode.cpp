@@ -239,6 +239,12 @@ private:
     int64_t next_ = 0;
 };
 
+const AVCodec* png_encoder(const std::string& path) {
+    const AVCodec* encoder = avcodec_find_encoder(AV_CODEC_ID_PNG);
+    check_input(encoder != nullptr, path, ": the FFmpeg of this machine has no PNG encoder");
+    return encoder;
+}
+
 }  // namespace
 
 std::unique_ptr<VideoWriter::Sink> encoded_sink(const std::string& path, const std::string& format,
@@ -246,12 +252,16 @@ std::unique_ptr<VideoWriter::Sink> encoded_sink(const std::string& path, const s
     return std::make_unique<EncodedSink>(path, format, options);
 }
 
+void check_png(const std::string& path) {
+    png_encoder(path);
+    AtomicFile trial(path);
+}
+
 void write_png(const std::string& path, const Tensor& image) {
     av::silence();
     check(image.rank() == 3 && image.dim(2) == 3 && image.dtype() == DType::U8, "picture ", image,
           " to a PNG");
-    const AVCodec* encoder = avcodec_find_encoder(AV_CODEC_ID_PNG);
-    check_input(encoder != nullptr, path, ": the FFmpeg of this machine has no PNG encoder");
+    const AVCodec* encoder = png_encoder(path);
     av::Codec codec(avcodec_alloc_context3(encoder));
     codec->width = static_cast<int>(image.dim(1));
     codec->height = static_cast<int>(image.dim(0));

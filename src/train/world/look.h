@@ -1,4 +1,5 @@
-// The parts of looking at a video: regions of colour, the shape that covers a region, the motion of the background.
+// The parts of looking at a video: regions of colour and their edges, the shape that covers a region, the motion of the
+// background.
 #pragma once
 
 #include "train/world/world.h"
@@ -26,7 +27,8 @@ std::vector<Region> regions(const std::vector<uint8_t>& labels, int64_t height, 
 void sharpen(std::vector<Region>& regions, const uint8_t* rgb, const std::vector<uint8_t>& labels,
              int64_t height, int64_t width, Color background);
 
-// Shapes are compared as drawn and with softer edges: blurred by softness * kSoftnessStep radii and cut at a half.
+// Shapes are compared as drawn and with softer edges: blurred by softness * kSoftnessStep radii and cut at a half. A third
+// step would make a pentagon of a star, and blobs would be taken for stars.
 constexpr int kSoftness = 3;
 constexpr double kSoftnessStep = 0.06;
 

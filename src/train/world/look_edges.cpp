@@ -1,3 +1,4 @@
+// Where a thing ends, when its edges are soft: by tones, region by region.
 #include <algorithm>
 #include <cmath>
 
@@ -7,8 +8,10 @@ namespace sana::world {
 
 namespace {
 
-constexpr int64_t kBand = 2;    // pixels on both sides of an edge that are looked at again
-constexpr int64_t kWindow = 4;  // tones are means over a square of 2 kWindow + 1
+constexpr int64_t kBand =
+    2;  // pixels on both sides of an edge that are looked at again: as far as blur reaches
+constexpr int64_t kWindow =
+    4;  // tones are means over a square of 2 kWindow + 1: beyond the blur, within a pattern
 
 // What a pixel is to a region.
 enum class Kind : uint8_t { unknown, own, core, behind, other };

@@ -224,21 +224,6 @@ double distance_to(Shape shape, double x, double y) {
     return 1;
 }
 
-double area_of(Shape shape) {
-    static const std::array<double, kShapes> areas = [] {
-        constexpr int kSteps = 400;
-        std::array<double, kShapes> sums{};
-        for (int s = 0; s < kShapes; ++s)
-            for (int i = 0; i < kSteps * kSteps; ++i) {
-                double x = (i % kSteps + 0.5) / kSteps * 2 - 1, y = (i / kSteps + 0.5) / kSteps * 2 - 1;
-                if (distance_to(static_cast<Shape>(s), x, y) < 0)
-                    sums[static_cast<size_t>(s)] += 4.0 / (kSteps * kSteps);
-            }
-        return sums;
-    }();
-    return areas[static_cast<size_t>(shape)];
-}
-
 Tensor render(const Scene& scene, const Bucket& bucket) {
     int64_t height = bucket.height, width = bucket.width, each = height * width * 3;
     Painter painter(scene, height, width);

@@ -126,7 +126,6 @@ std::string truth_json(const Scene& scene, const Bucket& bucket, double fps,
 
 // What a shape covers: signed distance to its edge in units of its radius, negative inside; x, y in the same units.
 double distance_to(Shape shape, double x, double y);
-double area_of(Shape shape);  // in units of radius squared
 
 // Numbers that depend on (seed, stream) alone, the same everywhere.
 class Draws {

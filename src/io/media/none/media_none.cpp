@@ -16,6 +16,7 @@ namespace {
 
 Tensor read_image(const std::string& path) { no_ffmpeg(path); }
 void write_png(const std::string& path, const Tensor&) { no_ffmpeg(path); }
+void check_png(const std::string& path) { no_ffmpeg(path); }
 VideoFrames read_video(const std::string& path, int64_t) { no_ffmpeg(path); }
 void read_frames(const std::string& path, const std::function<bool(const Tensor&, double)>&) {
     no_ffmpeg(path);
