@@ -3,7 +3,8 @@
 #include "ops/conv.h"
 
 #include "ops/cuda/cuda.h"
-#include "ops/cuda/device/depthwise_glu.cuh"
+#include "ops/cuda/device/depthwise_glu_sm90.cuh"
+#include "ops/cuda/hopper.h"
 #include "ops/glu_fp8.h"
 
 namespace sana::cuda {
@@ -68,8 +69,30 @@ void walk_over(const Tensor& x, const Tensor& weight, const Tensor& bias, const 
     check_launch("depthwise_glu_kernel", x.device());
 }
 
+// Whether boxes suit: rows that the copy engine reaches, and few threads without channels.
+bool boxes_suit(const Tensor& x) {
+    int64_t inner = x.cols() / 2, padded = (inner + kBoxChannels - 1) / kBoxChannels * kBoxChannels;
+    return is_hopper(x.device()) && aligned(x.raw(), inner) && 8 * padded <= 9 * inner;
+}
+
+template <class T, class To>
+void walk_by_boxes(const Tensor& x, const Tensor& weight, const Tensor& bias, const To& to) {
+    Frames f = frames_of(x);
+    int64_t inner = f.inner, frames = x.dim(0) * x.dim(1), row = f.width * 2 * inner;
+    int64_t sizes[] = {inner, 2, f.width, f.height, frames},
+            strides[] = {1, inner, 2 * inner, row, f.height * row};
+    int box[] = {kBoxChannels, 2, 1, kRowsIn, 1};
+    CUtensorMap map = tensor_map(x.raw(), 5, sizes, strides, box, false);
+    dim3 grid(static_cast<unsigned>((inner + kBoxChannels - 1) / kBoxChannels),
+              static_cast<unsigned>((f.height + kRowsOut - 1) / kRowsOut), static_cast<unsigned>(frames));
+    depthwise_glu_boxes_kernel<T><<<grid, 32, 0, stream_of(x.device())>>>(
+        map, pointer<T>(weight), bias.defined() ? pointer<T>(bias) : nullptr, to, f);
+    check_launch("depthwise_glu_boxes_kernel", x.device());
+}
+
 template <class T, class To>
 void walk_over_all(const Tensor& x, const Tensor& weight, const Tensor& bias, const To& to) {
+    if (boxes_suit(x)) return walk_by_boxes<T>(x, weight, bias, to);
     walk_over<T>(x, weight, bias, to, x.dim(0) * x.dim(1), x.dim(2),
                  {0, 1, 0, static_cast<int>(x.dim(3)), 1});
 }

@@ -18,9 +18,10 @@ inline bool aligned(const void* p, int64_t stride) {
     return p == nullptr || (reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 8 == 0);
 }
 
-// A map of `rank` axes of a bf16 tensor, the fastest first; strides in elements, that of the first is 1. Boxes land in shared
-// memory swizzled over the span of their first axis, 64 or 128 bytes; what lies outside the tensor reads as zero.
+// A map of `rank` axes of a tensor of 16-bit elements, the fastest first; strides in elements, that of the first is 1. Boxes
+// land in shared memory swizzled over the span of their first axis, 64 or 128 bytes, or as they are; what lies outside the
+// tensor reads as zero.
 CUtensorMap tensor_map(const void* data, int rank, const int64_t* sizes, const int64_t* strides,
-                       const int* box);
+                       const int* box, bool swizzled = true);
 
 }  // namespace sana::cuda

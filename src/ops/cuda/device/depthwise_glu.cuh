@@ -95,44 +95,67 @@ struct ToLargest {
     __device__ __forceinline__ void finish() const { atomicMax(largest, seen); }
 };
 
-// One thread's strip of rows: channels c, c + 1, and c + F, c + F + 1, the gates.
-template <class T, class To>
-struct Walk {
-    const uint8_t* x;  // the frame
-    To to;
-    uint32_t in, out;    // where the next column of x (bytes) and of y begin in the strip's first row
-    uint32_t row, half;  // bytes of x from one row to the next, from one half of the channels to the other
-    uint32_t out_row, out_step;  // of y from one row, one column to the next
-    int from, end, last, width;  // columns that are wanted, the last one that they need, those that there are
-    float w[9][4], start[4];
-    uint32_t raw[kRowsIn][2];
+using Column =
+    float[kRowsIn][4];  // of input rows, halved: channels c, c + 1, and c + F, c + F + 1, the gates
+
+template <class T>
+__device__ __forceinline__ void unpack(const uint32_t (&raw)[kRowsIn][2], Column& v) {
+#pragma unroll
+    for (int r = 0; r < kRowsIn; ++r) {
+        float2 a = halves<T>(raw[r][0]), g = halves<T>(raw[r][1]);
+        v[r][0] = a.x;
+        v[r][1] = a.y;
+        v[r][2] = g.x;
+        v[r][3] = g.y;
+    }
+}
+
+// A thread's columns straight from memory, one ahead in registers.
+template <class T>
+struct FromMemory {
+    const uint8_t* x;    // the frame
+    uint32_t at;         // where the next column begins in the strip's first row, in bytes
+    uint32_t row, half;  // from one row to the next, from one half of the channels to the other
+    int last;            // the last column that is wanted
     bool above, below;  // whether the first and the last of the input rows exist; those that do not stay zero
+    uint32_t raw[kRowsIn][2];
 
     __device__ __forceinline__ void fetch(int col) {
 #pragma unroll
         for (int r = 0; r < kRowsIn; ++r) {
             if ((r == 0 && !above) || (r == kRowsIn - 1 && !below)) continue;
-            uint32_t at = in + static_cast<uint32_t>(r - 1) * row;
-            raw[r][0] = *reinterpret_cast<const uint32_t*>(x + at);
-            raw[r][1] = *reinterpret_cast<const uint32_t*>(x + (at + half));
+            uint32_t from = at + static_cast<uint32_t>(r - 1) * row;
+            raw[r][0] = *reinterpret_cast<const uint32_t*>(x + from);
+            raw[r][1] = *reinterpret_cast<const uint32_t*>(x + (from + half));
         }
-        if (col < last) in += 2 * half;
+        if (col < last) at += 2 * half;
     }
+
+    template <int>
+    __device__ __forceinline__ void take(int col, Column& v) {
+        unpack<T>(raw, v);
+        fetch(col + 1);
+    }
+};
+
+// Channels c, c + 1 of both halves of a strip of rows. From: where columns of x come from, in order: take<Turn>(col, v), Turn
+// counting modulo 3.
+template <class From, class To>
+struct Walk {
+    From source;
+    To to;
+    uint32_t out;                // where the next column of y begins in the strip's first row
+    uint32_t out_row, out_step;  // of y from one row, one column to the next
+    int from, end, last, width;  // columns that are wanted, the last one that they need, those that there are
+    float w[9][4], start[4];
 
     using Sums = float[kRowsOut][4];
 
     // Adds a column to the sums of its left neighbour (which it completes), its own and its right neighbour's.
+    template <int Turn>
     __device__ __forceinline__ void add(int col, Sums& left, Sums& own, Sums& right) {
-        float v[kRowsIn][4];
-#pragma unroll
-        for (int r = 0; r < kRowsIn; ++r) {
-            float2 a = halves<T>(raw[r][0]), g = halves<T>(raw[r][1]);
-            v[r][0] = a.x;
-            v[r][1] = a.y;
-            v[r][2] = g.x;
-            v[r][3] = g.y;
-        }
-        fetch(col + 1);
+        Column v;
+        source.template take<Turn>(col, v);
 #pragma unroll
         for (int r = 0; r < kRowsIn; ++r) {
 #pragma unroll
@@ -173,6 +196,42 @@ struct Walk {
         if (end == width) emit(sums);
         to.finish();
     }
+
+    // From column `col` to the last one, of the strip whose first row is `first`.
+    template <class T>
+    __device__ __forceinline__ void run(const T* weight, const T* bias, const Frames& f, int first,
+                                        int channel, int col, float factor) {
+        out_step = static_cast<uint32_t>(f.inner);
+        out_row = static_cast<uint32_t>(f.width * f.inner);
+        out = static_cast<uint32_t>((first * f.width + from) * f.inner + channel);
+        auto both = [&](const T* row, float(&values)[4]) {
+            load<2>(row + channel, reinterpret_cast<float(&)[2]>(values[0]));
+            load<2>(row + channel + f.inner, reinterpret_cast<float(&)[2]>(values[2]));
+#pragma unroll
+            for (int c = 0; c < 4; ++c) values[c] *= c < 2 ? factor : To::kQuick ? 0.5f : 1.0f;
+        };
+#pragma unroll
+        for (int tap = 0; tap < 9; ++tap) both(weight + static_cast<int64_t>(tap) * 2 * f.inner, w[tap]);
+#pragma unroll
+        for (int c = 0; c < 4; ++c) start[c] = 0;
+        if (bias != nullptr) both(bias, start);
+
+        Sums a, b, c;
+#pragma unroll
+        for (int r = 0; r < kRowsOut; ++r) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) a[r][i] = b[r][i] = start[i];
+        }
+        // The sums take turns instead of being moved.
+        for (;;) {
+            add<0>(col, a, b, c);
+            if (++col > last) return finish(b);
+            add<1>(col, b, c, a);
+            if (++col > last) return finish(c);
+            add<2>(col, c, a, b);
+            if (++col > last) return finish(a);
+        }
+    }
 };
 
 // Which strips of which frames a launch walks over, and how many columns a block has.
@@ -180,6 +239,11 @@ struct Part {
     int64_t first_frame, frame_step;
     int first_row, columns, pieces;  // columns * pieces >= width
 };
+
+// The last strip ends with the frame: what it has in common with the one before is made twice, and is the same.
+__device__ __forceinline__ int first_of_strip(int from, int strip, const Frames& f) {
+    return min(from + strip * kRowsOut, f.height - kRowsOut);
+}
 
 template <class T, class To>
 __global__ void __launch_bounds__(128, 3)
@@ -190,54 +254,26 @@ __global__ void __launch_bounds__(128, 3)
     int piece = static_cast<int>(blockIdx.z) % part.pieces;
     int64_t frame = (part.first_frame + static_cast<int>(blockIdx.z) / part.pieces * part.frame_step) *
                     f.height * f.width;
-    Walk<T, To> walk{.x = reinterpret_cast<const uint8_t*>(x + frame * 2 * f.inner), .to = to};
+    Walk<FromMemory<T>, To> walk{.to = to};
     float factor = walk.to.begin(frame * f.inner);
     walk.width = f.width;
     walk.from = piece * part.columns;
     walk.end = min(walk.from + part.columns, f.width);
     walk.last = min(walk.end, f.width - 1);
-    int col = max(walk.from - 1, 0);
-    // The last strip ends with the frame: what it has in common with the one before is made twice, and is the same.
-    int first = min(part.first_row + static_cast<int>(blockIdx.y) * kRowsOut, f.height - kRowsOut);
-    walk.above = first > 0;
-    walk.below = first + kRowsOut < f.height;
-    walk.half = static_cast<uint32_t>(f.inner) * 2;
-    walk.row = static_cast<uint32_t>(f.width) * 2 * walk.half;
-    walk.in = static_cast<uint32_t>(first) * walk.row + static_cast<uint32_t>(col) * 2 * walk.half +
-              static_cast<uint32_t>(channel) * 2;
-    walk.out_step = static_cast<uint32_t>(f.inner);
-    walk.out_row = static_cast<uint32_t>(f.width * f.inner);
-    walk.out = static_cast<uint32_t>((first * f.width + walk.from) * f.inner + channel);
+    int col = max(walk.from - 1, 0), first = first_of_strip(part.first_row, static_cast<int>(blockIdx.y), f);
+    FromMemory<T>& in = walk.source;
+    in.x = reinterpret_cast<const uint8_t*>(x + frame * 2 * f.inner);
+    in.above = first > 0;
+    in.below = first + kRowsOut < f.height;
+    in.half = static_cast<uint32_t>(f.inner) * 2;
+    in.row = static_cast<uint32_t>(f.width) * 2 * in.half;
+    in.at = static_cast<uint32_t>(first) * in.row + static_cast<uint32_t>(col) * 2 * in.half +
+            static_cast<uint32_t>(channel) * 2;
+    in.last = walk.last;
 #pragma unroll
-    for (int r = 0; r < kRowsIn; ++r) walk.raw[r][0] = walk.raw[r][1] = 0;
-    auto both = [&](const T* row, float(&out)[4]) {
-        load<2>(row + channel, reinterpret_cast<float(&)[2]>(out[0]));
-        load<2>(row + channel + f.inner, reinterpret_cast<float(&)[2]>(out[2]));
-#pragma unroll
-        for (int c = 0; c < 4; ++c) out[c] *= c < 2 ? factor : To::kQuick ? 0.5f : 1.0f;
-    };
-#pragma unroll
-    for (int tap = 0; tap < 9; ++tap) both(weight + static_cast<int64_t>(tap) * 2 * f.inner, walk.w[tap]);
-#pragma unroll
-    for (int c = 0; c < 4; ++c) walk.start[c] = 0;
-    if (bias != nullptr) both(bias, walk.start);
-
-    typename Walk<T, To>::Sums a, b, c;
-#pragma unroll
-    for (int r = 0; r < kRowsOut; ++r) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) a[r][i] = b[r][i] = walk.start[i];
-    }
-    walk.fetch(col);
-    // The sums take turns instead of being moved.
-    for (;;) {
-        walk.add(col, a, b, c);
-        if (++col > walk.last) return walk.finish(b);
-        walk.add(col, b, c, a);
-        if (++col > walk.last) return walk.finish(c);
-        walk.add(col, c, a, b);
-        if (++col > walk.last) return walk.finish(a);
-    }
+    for (int r = 0; r < kRowsIn; ++r) in.raw[r][0] = in.raw[r][1] = 0;
+    in.fetch(col);
+    walk.run(weight, bias, f, first, channel, col, factor);
 }
 
 }  // namespace sana::cuda::glu
