@@ -143,7 +143,11 @@ void add_bench(CLI::App& app, Common& common) {
     command->add_option("--height", o->model.height, "The same")->check(CLI::Range(16, 16384));
     command->add_option("--frames", o->model.frames, "Of the video (default 81)")
         ->check(CLI::Range(1, 100000));
-    command->add_option("--batch", o->model.batch, "Of dit and train-step: 2 is a guidance pair (default 2)")
+    command
+        ->add_option(
+            "--batch", o->model.batch,
+            "Of dit and train-step: samples (default 2). Of dit an even number is guidance's: two texts a "
+            "clip, which share what comes before the first cross attention")
         ->check(CLI::Range(1, 64));
     command
         ->add_option("--lora-rank", o->model.lora_rank,

@@ -60,7 +60,8 @@ std::string video_text(const ModelBench& bench, const Preset& preset) {
 
 Subject dit_subject(const ModelBench& bench) {
     Preset preset = preset_of(bench);
-    Shape shape = latents_of(bench, preset, bench.batch);
+    int64_t branches = bench.batch % 2 == 0 ? 2 : 1, clips = bench.batch / branches;
+    Shape shape = latents_of(bench, preset, clips);
     auto dit = std::make_shared<DiT>(preset.dit);
     draw(parameters(*dit), 1, bench.dtype, bench.device);
     if (bench.fp8) {
@@ -71,13 +72,13 @@ Subject dit_subject(const ModelBench& bench) {
         randn_philox({bench.batch, kTextLength, preset.dit.caption_channels}, 2, 0, bench.device), {}));
     text->positions = dit->positions(shape);
     Tensor latents = randn_philox(shape, 3, 0, bench.device),
-           times = full({bench.batch}, 500, DType::F32, bench.device);
+           times = full({clips}, 500, DType::F32, bench.device);
     Subject subject{"dit",
                     join(bench.preset, ", ", preset.dit.layers, " layers, ", video_text(bench, preset),
-                         ", batch ", bench.batch),
+                         branches == 2 ? ", guidance pairs" : "", ", batch ", bench.batch),
                     bench.fp8 ? DType::F8E4M3 : bench.dtype,
                     bench.device,
-                    dit_work(preset.dit, shape, kTextLength, size_of(bench.dtype)),
+                    dit_work(preset.dit, shape, kTextLength, size_of(bench.dtype), branches),
                     {}};
     subject.run = recorded(bench, {latents, times},
                            [=](const std::vector<Tensor>& in) { return dit->forward(in[0], in[1], *text); });

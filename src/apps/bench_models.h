@@ -12,7 +12,7 @@ struct ModelBench {
     DType dtype = DType::F32;
     bool fp8 = false;                            // the transformer's large products in E4M3
     int64_t width = 0, height = 0, frames = 81;  // of the video; 0: the size that the preset was released for
-    int64_t batch = 2;                           // of the transformer: a guidance pair
+    int64_t batch = 2;                           // of the transformer; even: guidance pairs
     int64_t layers = 0;                          // of the transformer or text encoder; 0: all
     std::vector<int64_t> lengths = {
         519, 300};          // of the texts: a prompt behind its instruction, and a negative one

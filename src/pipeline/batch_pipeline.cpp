@@ -85,15 +85,14 @@ std::vector<Tensor> BatchPipeline::generate(const Request& form, const std::vect
     if (keep > 0) latents = concat({picture_latents(form, plan, items), slice(latents, 1, 1, frames - 1)}, 1);
 
     bool guided = form.guidance > 1;
-    int64_t rows = guided ? 2 * count : count;
     TextFeatures text = encode_texts(form, items);
     TextContext context = dit_.prepare_text(text.states.to(device), text.mask.to(device));
     context.positions = dit_.positions(latents.shape());
     auto velocity = [&](const Tensor& x, double t) {
         // With pictures one timestep a latent frame: 0 for the picture.
-        Tensor times = full(keep > 0 ? Shape{rows, frames} : Shape{rows}, t, DType::F32);
-        for (int64_t b = 0; keep > 0 && b < rows; ++b) times.data<float>()[b * frames] = 0;
-        Tensor v = dit_.forward(guided ? concat({x, x}, 0) : x, times.to(device), context).to(DType::F32);
+        Tensor times = full(keep > 0 ? Shape{count, frames} : Shape{count}, t, DType::F32);
+        for (int64_t b = 0; keep > 0 && b < count; ++b) times.data<float>()[b * frames] = 0;
+        Tensor v = dit_.forward(x, times.to(device), context).to(DType::F32);
         return guided ? guide(v.outer_slice(0, count), v.outer_slice(count, count), form.guidance) : v;
     };
     latents = denoise(latents, sampler, keep, velocity, {.on_step = {}, .cancelled = cancelled});

@@ -222,24 +222,19 @@ Tensor VideoPipeline::denoise(const Request& r, const Plan& plan, Tensor latents
 
     auto step = [&](const std::vector<Tensor>& inputs) {
         const Tensor &x = inputs[0], &times = inputs[1];
-        Tensor v = dit.forward(guided ? concat({x, x}, 0) : x, times, context).to(DType::F32);
+        Tensor v = dit.forward(x, times, context).to(DType::F32);
         return guided ? guide(v.outer_slice(0, 1), v.outer_slice(1, 1), r.guidance) : v;
     };
     // A step of less work than this takes less time than its launches.
     constexpr double kRecordedFlop = 1e12;
-    int64_t batch = guided ? 2 : 1;
-    Shape pair = latents.shape();
-    pair[0] = batch;
-    bool recorded =
-        !streamed &&
-        dit_work(model_.dit, pair, text.states.dim(1), size_of(placement_.transformer)).flop < kRecordedFlop;
+    Work work = dit_work(model_.dit, latents.shape(), text.states.dim(1), size_of(placement_.transformer),
+                         guided ? 2 : 1);
+    bool recorded = !streamed && work.flop < kRecordedFlop;
     GraphCache graphs(device, hooks.note);
     auto velocity = [&](const Tensor& x, double t) {
         // With an image one timestep a latent frame: 0 for the picture.
-        Tensor times = full(keep > 0 ? Shape{batch, frames} : Shape{batch}, t, DType::F32);
-        if (keep > 0) {
-            for (int64_t b = 0; b < batch; ++b) times.data<float>()[b * frames] = 0;
-        }
+        Tensor times = full(keep > 0 ? Shape{1, frames} : Shape{1}, t, DType::F32);
+        if (keep > 0) times.data<float>()[0] = 0;
         std::vector<Tensor> inputs = {x, times.to(device)};
         return recorded ? graphs.run("a step", inputs, step) : step(inputs);
     };

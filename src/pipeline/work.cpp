@@ -60,19 +60,23 @@ double ltx2_decode(const Ltx2VaeConfig& c, const Shape& latents) {
 
 }  // namespace
 
-Work dit_work(const DiTConfig& c, const Shape& latents, int64_t text_length, int64_t element_size) {
+Work dit_work(const DiTConfig& c, const Shape& latents, int64_t text_length, int64_t element_size,
+              int64_t branches) {
     int64_t width = c.width(), inner = c.inner(), layers = c.layers;
-    double rows = real(latents.numel() / latents[4] / c.patch_volume());
+    double once = real(latents.numel() / latents[4] / c.patch_volume()), rows = once * real(branches);
     double block = product(rows, 1, width, 6 * width)  // q, k, v, out, and q and out of cross attention
                    + product(rows, 1, width, 2 * inner) + product(rows, 1, inner, width) +
                    product(rows, 3, width, width);  // the temporal convolution
-    double ends = product(rows, 1, width, c.patch_volume() * (c.in_channels + c.out_channels));
+    double ends = product(once, 1, width, c.patch_volume() * c.in_channels) +
+                  product(rows, 1, width, c.patch_volume() * c.out_channels);
     double rest = 4 * rows * real(width * c.head_dim)     // the state of linear attention, and its use
                   + 4 * rows * real(text_length * width)  // cross attention
                   + 18 * rows * real(2 * inner);          // depthwise 3x3
     double passes = 10 * rows * real(width) + rows * real(3 * inner);
-    return {real(layers) * (block + rest) + ends, real(layers) * block + ends,
-            real(layers) * passes * real(element_size)};
+    double shared = rows - once, shared_product = product(shared, 1, width, 4 * width);
+    double products = real(layers) * block + ends - shared_product;
+    return {products + real(layers) * rest - 4 * shared * real(width * c.head_dim), products,
+            (real(layers) * passes - 6 * shared * real(width)) * real(element_size)};
 }
 
 Work text_work(const Gemma2Config& c, const std::vector<int64_t>& lengths) {

@@ -22,8 +22,10 @@ struct Work {
 };
 
 // One forward pass on latents [B,T,H,W,Z] with L text positions whose keys and values are there already. Of the bytes:
-// the two modulated norms, both passes of linear attention, cross attention and the depthwise convolution.
-Work dit_work(const DiTConfig& config, const Shape& latents, int64_t text_length, int64_t element_size);
+// the two modulated norms, both passes of linear attention, cross attention and the depthwise convolution. branches: texts a
+// sample, which share what comes before the first cross attention (DiT::forward()).
+Work dit_work(const DiTConfig& config, const Shape& latents, int64_t text_length, int64_t element_size,
+              int64_t branches = 1);
 
 // Texts of these lengths, each by itself.
 Work text_work(const Gemma2Config& config, const std::vector<int64_t>& lengths);

@@ -1,6 +1,7 @@
 #include "models/dit/dit.h"
 
 #include "../golden.h"
+#include "core/random.h"
 #include "core/scope.h"
 #include "ops/layout.h"
 
@@ -132,6 +133,39 @@ TEST(DiT, MaskedTextDoesNotMatter) {
     Tensor cut = dit.forward(latents, t, prepared(slice(states, 1, 0, 3), Tensor()));
     EXPECT_EQ(max_abs_difference(padded, changed), 0.0);
     EXPECT_LE(relative_l2(padded, cut), 1e-6);
+}
+
+// Branches of guidance that begin with the same latents: as if each had latents of its own, however few go together, with a
+// time a frame and with masks of their own.
+TEST(DiT, BranchesShareTheirBeginning) {
+    DiTConfig config;
+    config.in_channels = config.out_channels = 4;
+    config.heads = config.cross_heads = 2;
+    config.head_dim = config.cross_head_dim = 12;
+    config.layers = 2;
+    config.caption_channels = 8;
+    DiT dit(config);
+    draw(parameters(dit), 1, DType::F32, test_device());
+    Tensor latents = on_test_device(randn_philox({2, 3, 4, 6, 4}, 5)),
+           times = on_test_device(from_vector(std::vector<float>{0, 300, 300, 0, 700, 700}, Shape{2, 3})),
+           states = on_test_device(randn_philox({4, 5, 8}, 6));
+    std::vector<int32_t> keep = {1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0};
+    Tensor mask = on_test_device(from_vector(keep, Shape{4, 5}));
+    TextContext text = dit.prepare_text(states, mask);
+    auto twice = [](const Tensor& x) { return concat(std::vector<Tensor>{x, x}, 0); };
+    Tensor apart = dit.forward(twice(latents), twice(times), text);
+    // Sums of a product may run in another order for another number of rows.
+    EXPECT_LE(relative_l2(dit.forward(latents, times, text), apart), 1e-6);
+    for (int64_t samples : {1, 2, 3}) {
+        dit.execution.samples = samples;
+        EXPECT_LE(relative_l2(dit.forward(latents, times, text), apart), 1e-6) << samples;
+    }
+    size_t entered = 0;
+    dit.execution.before_block = [&](size_t i) { EXPECT_EQ(i, entered++); };  // once each, in order
+    dit.forward(latents, times, text);
+    EXPECT_EQ(entered, 2u);
+    DiTStream stream;
+    EXPECT_THROW(dit.forward(latents, times, text, {}, &stream), Error);
 }
 
 TEST(DiT, RefusesWhatDoesNotFit) {

@@ -19,6 +19,11 @@ TEST(Work, TransformerOfTheReleasedModels) {
     EXPECT_NEAR(hd.flop * 1e-12, 71.7,
                 0.25);  // that figure holds the prompt's keys and values, 0.24, and not the ends
     EXPECT_LT(sd.product, sd.flop);
+    // Of a pair with the same latents: q, k, v, out and linear attention of one block, for half of the rows, less, and half of
+    // the way in, 2 * 64 * 2240 a token.
+    Work pair = dit_work(find_preset("sana-video-2b-480p").dit, {1, 21, 60, 104, 16}, 300, 2, 2);
+    EXPECT_NEAR((sd.flop - pair.flop) * 1e-9, (1972.5 + 657.5 + 65.8) / 2 + 9.4, 0.1);
+    EXPECT_NEAR((sd.bytes - pair.bytes) * 1e-6, 6 * 293.53 / 2, 0.1);
 }
 
 TEST(Work, DecodersOfTheReleasedModels) {

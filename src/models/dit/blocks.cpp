@@ -163,14 +163,23 @@ Tensor MixFFN::forward(LayerInput x, Grid grid, int64_t wide_frames, BlockState*
     return h.reshape(shape);
 }
 
-Tensor DiTBlock::forward(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
-                         BlockState* next) const {
+Tensor DiTBlock::self_attend(Tensor x, const DiTConditions& c, BlockState* past, BlockState* next) const {
     Modulation m = c.modulation(modulation.value);
     LayerInput h = normalised(attention.qkv, x, m.shift_attention, m.scale_attention, norm_eps);
-    x = attention.forward(std::move(h), c.rope, past, next, {.gate = m.gate_attention, .residual = x});
+    return attention.forward(std::move(h), c.rope, past, next, {.gate = m.gate_attention, .residual = x});
+}
+
+Tensor DiTBlock::read_and_mix(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
+                              BlockState* next) const {
+    Modulation m = c.modulation(modulation.value);
     x = cross.forward(x, keys_values, c.text_mask);
-    h = normalised(ffn.inverted, x, m.shift_ffn, m.scale_ffn, norm_eps);
+    LayerInput h = normalised(ffn.inverted, x, m.shift_ffn, m.scale_ffn, norm_eps);
     return ffn.forward(std::move(h), c.grid, c.wide_frames, past, next, {.gate = m.gate_ffn, .residual = x});
+}
+
+Tensor DiTBlock::forward(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
+                         BlockState* next) const {
+    return read_and_mix(self_attend(std::move(x), c, past, next), c, keys_values, past, next);
 }
 
 }  // namespace sana

@@ -83,8 +83,10 @@ void DiT::check_inputs(const Tensor& latents, const Tensor& timesteps, const Tex
     check(timesteps.dim(0) == batch &&
               (timesteps.rank() == 1 || (timesteps.rank() == 2 && timesteps.dim(1) == frames)),
           "timesteps ", timesteps, " for latents ", latents);
-    check(text.keys_values.size() == blocks.size() && text.keys_values[0].dim(0) == batch,
-          "a text context of ", text.keys_values.size(), " blocks for ", latents);
+    check(text.keys_values.size() == blocks.size() && text.samples() > 0 && text.samples() % batch == 0,
+          "a text context of ", text.keys_values.size(), " blocks and ", text.samples(), " samples for ",
+          latents);
+    check(stream == nullptr || text.samples() == batch, "a stream has a sample for every text");
     check(guidance.defined() == config_.guidance_embeds, "a guidance tensor is ",
           config_.guidance_embeds ? "needed by" : "unknown to", " this model");
 }
@@ -128,6 +130,20 @@ Tensor DiT::unpatchify(const Tensor& tokens, Grid grid) const {
         .reshape({tokens.dim(0), grid.t * p[0], grid.h * p[1], grid.w * p[2], config_.out_channels});
 }
 
+Tensor DiT::self_attended(Tensor x, const DiTConditions& c, int64_t together) const {
+    Scope block_scope("blocks", 0);
+    if (execution.before_block) execution.before_block(0);
+    int64_t batch = x.dim(0);
+    if (together >= batch) return blocks[0].self_attend(std::move(x), c, nullptr, nullptr);
+    std::vector<Tensor> parts;
+    for (int64_t first = 0; first < batch; first += together) {
+        int64_t count = std::min(together, batch - first);
+        parts.push_back(
+            blocks[0].self_attend(x.outer_slice(first, count), c.samples(first, count), nullptr, nullptr));
+    }
+    return concat(parts, 0);
+}
+
 Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextContext& text,
                     const Tensor& guidance, DiTStream* stream) const {
     Scope scope("dit");
@@ -138,10 +154,13 @@ Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextCo
     if (!(known.grid == grid) || known.start != start) known = positions(grid, start);
     if (stream != nullptr) stream->positions = known;
 
+    int64_t clips = latents.dim(0), batch = text.samples(), branches = batch / clips;
+    auto for_all = [&](const Tensor& x) {
+        return branches == 1 ? x : concat(std::vector<Tensor>(static_cast<size_t>(branches), x), 0);
+    };
     Tensor e = embed_time(timesteps, guidance);
     DiTConditions c;
     c.time = modulation.forward(activate(e, Activation::silu));
-    c.text_mask = text.mask;
     c.grid = grid;
     c.rope = known.rope;
     c.wide_frames = execution.wide_frames;
@@ -152,10 +171,13 @@ Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextCo
         DiTConditions conditions;
         Tensor x;  // [count,N,C]
     };
-    int64_t batch = latents.dim(0), together = execution.samples > 0 ? execution.samples : batch;
+    int64_t together = execution.samples > 0 ? execution.samples : batch;
     check(stream == nullptr || together >= batch, "a stream of chunks takes all samples of a chunk at once");
     std::vector<Part> parts;
     Tensor x = patch_embed.forward(patchify(latents.to(dtype()), grid));
+    if (branches > 1) x = for_all(self_attended(std::move(x), c, together));
+    c.time = for_all(c.time);
+    c.text_mask = text.mask;
     for (int64_t first = 0; first < batch; first += together) {
         int64_t count = std::min(together, batch - first);
         parts.push_back({first, count, c.samples(first, count), x.outer_slice(first, count)});
@@ -166,15 +188,19 @@ Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextCo
     if (stream != nullptr) stream->blocks.resize(blocks.size());
     for (size_t i = 0; i < blocks.size(); ++i) {
         Scope block_scope("blocks", static_cast<int64_t>(i));
-        if (execution.before_block) execution.before_block(i);
+        bool attended = i == 0 && branches > 1;
+        if (execution.before_block && !attended) execution.before_block(i);
         BlockState next;
         BlockState* past = stream == nullptr ? nullptr : &stream->blocks[i];
         for (Part& part : parts) {
             Tensor keys_values = text.keys_values[i].outer_slice(part.first, part.count);
-            if (recompute && stream == nullptr && Tape::current() != nullptr) {
+            if (recompute && !attended && stream == nullptr && Tape::current() != nullptr) {
                 part.x = checkpoint([=, this, block_x = part.x, conditions = part.conditions] {
                     return blocks[i].forward(block_x, conditions, keys_values, nullptr, nullptr);
                 });
+            } else if (attended) {
+                part.x =
+                    blocks[i].read_and_mix(std::move(part.x), part.conditions, keys_values, nullptr, nullptr);
             } else {
                 part.x = blocks[i].forward(std::move(part.x), part.conditions, keys_values, past,
                                            save ? &next : nullptr);
@@ -185,6 +211,7 @@ Tensor DiT::forward(const Tensor& latents, const Tensor& timesteps, const TextCo
     }
     if (save) stream->frames += grid.t;
 
+    e = for_all(e);
     Tensor shift = affine(e, {}, head_modulation.value.select(0));
     Tensor scale = affine(e, {}, head_modulation.value.select(1));
     std::vector<Tensor> out;

@@ -123,6 +123,10 @@ struct DiTBlock {
     float norm_eps = 1e-6f;
 
     explicit DiTBlock(const DiTConfig& config);
+    // The two halves of forward(): what comes before the text is looked at, and the rest.
+    Tensor self_attend(Tensor x, const DiTConditions& c, BlockState* past, BlockState* next) const;
+    Tensor read_and_mix(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
+                        BlockState* next) const;
     Tensor forward(Tensor x, const DiTConditions& c, const Tensor& keys_values, BlockState* past,
                    BlockState* next) const;
     void visit(auto& v) {
@@ -138,6 +142,8 @@ struct TextContext {
     std::vector<Tensor> keys_values;  // a block: [B,L,2C]
     Tensor mask;                      // [B,L] int32, nonzero = keep; none: all positions
     DiTPositions positions;           // of the clip that all steps work on (DiT::positions()), or empty
+
+    int64_t samples() const { return keys_values.empty() ? 0 : keys_values[0].dim(0); }
 };
 
 // How a forward pass is cut, so that less of it is in memory at once. Results stay what they are, to rounding.
@@ -158,7 +164,9 @@ public:
     DiTPositions positions(const Shape& latents) const;
 
     // Velocity (noise - clean) of latents [B,T,H,W,Z] at timesteps in 0..1000: [B], or [B,T'] with one for each token
-    // frame (T' = T / patch). guidance [B] only for models with a guidance embedding.
+    // frame (T' = T / patch). guidance [B] only for models with a guidance embedding. A text context of k B samples, as
+    // guidance has, stands for k branches that begin with the same latents and times: sample j B + b belongs to latents b,
+    // the result is [kB,T,H,W,Z], and what comes before the first cross attention is computed once.
     // stream: the latents are the frames after those of the stream's state; nullptr: a whole clip.
     Tensor forward(const Tensor& latents, const Tensor& timesteps, const TextContext& text,
                    const Tensor& guidance = {}, DiTStream* stream = nullptr) const;
@@ -193,6 +201,8 @@ public:
 private:
     Grid grid_of(const Shape& latents) const;
     DiTPositions positions(Grid grid, int64_t start) const;
+    // The first block's self attention, `together` samples at a time.
+    Tensor self_attended(Tensor x, const DiTConditions& c, int64_t together) const;
     Tensor patchify(const Tensor& latents, Grid grid) const;
     Tensor unpatchify(const Tensor& tokens, Grid grid) const;
     Tensor embed_time(const Tensor& timesteps, const Tensor& guidance) const;
