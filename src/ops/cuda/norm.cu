@@ -1,6 +1,7 @@
-// layer_norm_modulate, to the dtype of x or to E4M3, and rms_norm: rows in
-// registers (device/rows.cuh), statistics are exact sums, y is written once:
-// time = (bytes(x) + bytes(y)) / bandwidth.
+// layer_norm_modulate, to the dtype of x or to E4M3, and rms_norm: rows in registers (device/rows.cuh), statistics are exact
+// sums, y is written once: time = (bytes(x) + bytes(y)) / bandwidth.
+// H200, 2026-12-01, 65,520 rows of 2,240 bf16 (a copy 0.144 ms): layer_norm_modulate 0.145 ms, to E4M3 0.131, rms_norm 0.142.
+// An element costs layer_norm_modulate 17 instructions, 10.5 of which are its own arithmetic; to E4M3 20.
 #include "ops/norm.h"
 
 #include "ops/cuda/cuda.h"
@@ -12,104 +13,95 @@ namespace sana::cuda {
 
 namespace {
 
-template <int V, int K, class F>
-__device__ void for_all(float (&x)[K][V], int count, F f) {
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-        if (k < count) {
-#pragma unroll
-            for (int v = 0; v < V; ++v) f(x[k][v], k, v);
-        }
-    }
+// sum / n with the rounding of a division, so that equal elements have themselves for their mean.
+__device__ __forceinline__ float mean_of(float sum, float n, float inverse) {
+    float q = sum * inverse;
+    return fmaf(fmaf(-q, n, sum), inverse, q);
 }
-
-// Where a row's group of shift, scale begins.
-struct Groups {
-    int64_t tokens = 1, per_group = 1, groups = 1;
-    __device__ int64_t of(int64_t row) const { return row / tokens * groups + row % tokens / per_group; }
-};
 
 template <class T, class Out>
 struct LayerNorm {
     const T *shift, *scale;
     int64_t shift_stride, scale_stride;
-    Groups groups;
-    float eps;
+    Divisor per_group;   // rows that share shift and scale
+    float eps, inverse;  // 1 / C
     Out out;
 
-    // x holds the row's own elements; those beyond the row are absent (count says
-    // how many vectors).
-    template <int Threads, int V, int K>
-    __device__ void operator()(float (&x)[K][V], int count, int64_t row, int64_t cols) const {
-        float n = static_cast<float>(cols), sum = 0;
-        for_all(x, count, [&](float& v, int, int) { sum += v; });
-        float mean = row_sum<Threads>(sum) / n;
+    template <class R>
+    __device__ void operator()(R& row, float (&x)[R::K][R::V]) const {
+        // Asked for before the sums are taken, which hides their way; kept as they came, in half the registers.
+        int64_t group = per_group.quotient(row.index);
+        Vector<T, R::V> a[R::K], b[R::K];
+        row.load(scale + group * scale_stride, a);
+        row.load(shift + group * shift_stride, b);
+        float n = static_cast<float>(row.cols), sum = 0;
+        row.elements([&](int k, int v) { sum += x[k][v]; });
+        // Rounded: contracted into the subtractions, the product would leave more digits than sums of them keep.
+        float mean = __fmul_rn(row.sum(sum), inverse);
         // The mean of what is left corrects a sum that rounded far from zero.
-        float rest = 0, squares = 0;
-        for_all(x, count, [&](float& v, int, int) {
-            v -= mean;
-            rest += v;
-            squares += v * v;
+        float sums[2] = {0, 0};
+        row.elements([&](int k, int v) {
+            x[k][v] -= mean;
+            sums[0] += x[k][v];
+            sums[1] += x[k][v] * x[k][v];
         });
-        rest = row_sum<Threads>(rest) / n;
-        float variance = row_sum<Threads>(squares) / n - rest * rest;
+        row.sum(sums);
+        float rest = mean_of(sums[0], n, inverse), variance = mean_of(sums[1], n, inverse) - rest * rest;
         variance = variance < 0 ? 0 : variance;  // by rounding, when all elements are equal; keeps NaN
-        float scaling = 1 / sqrtf(variance + eps);
-        int64_t group = groups.of(row);
+        float scaling = rsqrtf(variance + eps);
+        row.vectors([&](int k) {
+            float factor[R::V], term[R::V];
+            unpack(a[k], factor);
+            unpack(b[k], term);
 #pragma unroll
-        for (int k = 0; k < K; ++k) {
-            if (k >= count) break;
-            int64_t col = (static_cast<int64_t>(k) * Threads + threadIdx.x % Threads) * V;
-            float a[V], b[V];
-            load<V>(scale + group * scale_stride + col, a);
-            load<V>(shift + group * shift_stride + col, b);
-#pragma unroll
-            for (int v = 0; v < V; ++v) x[k][v] = (x[k][v] - rest) * scaling * (1 + a[v]) + b[v];
-        }
-        out.template operator()<Threads, V, K>(x, count, row, cols);
+            for (int v = 0; v < R::V; ++v)
+                x[k][v] = fmaf(x[k][v] - rest, fmaf(factor[v], scaling, scaling), term[v]);
+        });
+        out(row, x);
     }
 };
 
 template <class T>
 struct RootMeanSquare {
-    const T* weight;  // null: 1
-    float eps, floor, offset;
+    const T* weight;                    // null: 1
+    float eps, floor, offset, inverse;  // 1 / C
     Activation activation;
     DenseRows<T> out;
 
-    template <int Threads, int V, int K>
-    __device__ void operator()(float (&x)[K][V], int count, int64_t row, int64_t cols) const {
+    template <class R>
+    __device__ void operator()(R& row, float (&x)[R::K][R::V]) const {
+        Vector<T, R::V> w[R::K];
+        if (weight != nullptr) row.load(weight, w);
         float squares = 0;
-        for_all(x, count, [&](float& v, int, int) { squares += v * v; });
-        squares = row_sum<Threads>(squares);
-        float n = static_cast<float>(cols);
-        float r = floor > 0 ? sqrtf(n) / (sqrtf(squares) < floor ? floor : sqrtf(squares))
-                            : 1 / sqrtf(squares / n + eps);
+        row.elements([&](int k, int v) { squares += x[k][v] * x[k][v]; });
+        squares = row.sum(squares);
+        float r = floor > 0 ? sqrtf(static_cast<float>(row.cols)) /
+                                  (sqrtf(squares) < floor ? floor : sqrtf(squares))
+                            : rsqrtf(squares * inverse + eps);
+        row.elements([&](int k, int v) { x[k][v] *= r; });
+        if (weight != nullptr) {
+            row.vectors([&](int k) {
+                float factor[R::V];
+                unpack(w[k], factor);
 #pragma unroll
-        for (int k = 0; k < K; ++k) {
-            if (k >= count) break;
-            int64_t col = (static_cast<int64_t>(k) * Threads + threadIdx.x % Threads) * V;
-            float w[V];
-            if (weight != nullptr) load<V>(weight + col, w);
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-                float factor = weight != nullptr ? w[v] + offset : 1.0f;
-                x[k][v] = activated(x[k][v] * r * factor, activation);
-            }
+                for (int v = 0; v < R::V; ++v) x[k][v] *= factor[v] + offset;
+            });
         }
-        out.template operator()<Threads, V, K>(x, count, row, cols);
+        if (activation != Activation::none)
+            row.elements([&](int k, int v) { x[k][v] = activated(x[k][v], activation); });
+        out(row, x);
     }
 };
 
 template <class T, class Args, class Out>
 void layer_norm(const char* op, const Args& args, const Out& out) {
-    int64_t tokens = args.x.dim(1), groups = args.shift.dim(1);
     LayerNorm<T, Out> norm{pointer<T>(args.shift),
                            pointer<T>(args.scale),
                            args.shift.row_stride(),
                            args.scale.row_stride(),
-                           {tokens, std::max<int64_t>(1, tokens / groups), groups},
+                           Divisor(std::max<int64_t>(1, args.x.dim(1) / args.shift.dim(1))),
                            args.eps,
+                           1.0f / static_cast<float>(args.x.cols()),
                            out};
     for_rows<T>(op, args.x, vectors_fit(args.shift) && vectors_fit(args.scale), norm);
 }
@@ -137,6 +129,7 @@ void rms_norm(const RmsNormArgs& args) {
                                o.eps,
                                o.floor,
                                o.weight_offset,
+                               1.0f / static_cast<float>(args.x.cols()),
                                o.activation,
                                {pointer<T>(args.y)}};
         for_rows<T>("rms_norm", args.x, !args.weight.defined() || vectors_fit(args.weight), norm);

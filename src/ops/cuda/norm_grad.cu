@@ -16,59 +16,60 @@ template <class T>
 struct LayerNormGrad {
     Rows<T> dy, scale;
     T *dx, *normal;
-    int64_t tokens, groups, per_group;
+    Divisor per_group;  // rows that share a scale
     float eps;
 
-    // x: the row's own elements, count vectors of them.
-    template <int Threads, int V, int K>
-    __device__ void operator()(float (&x)[K][V], int count, int64_t row, int64_t cols) const {
-        int64_t start = (threadIdx.x % Threads) * V;
-        const T* out = dy.data + row * dy.stride + start;
-        const T* factor =
-            scale.data + (row / tokens * groups + row % tokens / per_group) * scale.stride + start;
-        float n = static_cast<float>(cols), sum = 0;
-        float w[K][V];  // dy (1 + scale)
+    template <class R>
+    __device__ void operator()(R& row, float (&x)[R::K][R::V]) const {
+        int64_t group = per_group.quotient(row.index);
+        Vector<T, R::V> out[R::K], factor[R::K];
+        row.load(dy.data + row.index * dy.stride, out);
+        row.load(scale.data + group * scale.stride, factor);
+        float n = static_cast<float>(row.cols), sum = 0;
+        float w[R::K][R::V];  // dy (1 + scale)
+        row.vectors([&](int k) {
+            float f[R::V];
+            unpack(out[k], w[k]);
+            unpack(factor[k], f);
 #pragma unroll
-        for (int k = 0; k < K; ++k) {
-            if (k >= count) break;
-            float f[V];
-            load<V>(out + k * Threads * V, w[k]);
-            load<V>(factor + k * Threads * V, f);
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
+            for (int v = 0; v < R::V; ++v) {
                 w[k][v] *= 1 + f[v];
                 sum += x[k][v];
             }
-        }
-        float mean = row_sum<Threads>(sum) / n, squares = 0, total = 0, dot = 0;
-#pragma unroll
-        for (int k = 0; k < K; ++k) {
-            if (k >= count) break;
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-                x[k][v] -= mean;
-                squares += x[k][v] * x[k][v];
-                total += w[k][v];
-                dot += w[k][v] * x[k][v];
-            }
-        }
-        float inverse = rsqrtf(row_sum<Threads>(squares) / n + eps);
-        total = row_sum<Threads>(total) / n;
-        dot = row_sum<Threads>(dot) / n * inverse;
-#pragma unroll
-        for (int k = 0; k < K; ++k) {
-            if (k >= count) break;
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-                x[k][v] *= inverse;
-                w[k][v] = inverse * (w[k][v] - total - x[k][v] * dot);
-            }
-            int64_t at = row * cols + start + k * Threads * V;
-            store<V>(normal + at, x[k]);
-            store<V>(dx + at, w[k]);
-        }
+        });
+        float mean = row.sum(sum) / n;
+        float sums[3] = {0, 0, 0};  // x^2, w, w x
+        row.elements([&](int k, int v) {
+            x[k][v] -= mean;
+            sums[0] += x[k][v] * x[k][v];
+            sums[1] += w[k][v];
+            sums[2] += w[k][v] * x[k][v];
+        });
+        row.sum(sums);
+        float inverse = rsqrtf(sums[0] / n + eps), total = sums[1] / n, dot = sums[2] / n * inverse;
+        row.elements([&](int k, int v) {
+            x[k][v] *= inverse;
+            w[k][v] = inverse * (w[k][v] - total - x[k][v] * dot);
+        });
+        int64_t at = static_cast<int64_t>(row.index) * row.cols + row.first;
+        row.vectors([&](int k) {
+            store<R::V>(normal + at + k * R::kStep, x[k]);
+            store<R::V>(dx + at + k * R::kStep, w[k]);
+        });
     }
 };
+
+// The sum over the threads of a row, for each of them.
+template <int Threads>
+__device__ __forceinline__ float row_sum(float x) {
+    if constexpr (Threads > 32) {
+        return block_sum(x);
+    } else {
+#pragma unroll
+        for (int offset = Threads / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+        return x;
+    }
+}
 
 template <class T>
 struct RmsNormGrad {
@@ -153,14 +154,11 @@ __global__ void rms_rows_kernel(int64_t rows, F f) {
 
 void layer_norm_modulate_grad(const LayerNormModulateGradArgs& args) {
     dispatch_cuda("layer_norm_modulate", args.x.dtype(), [&]<class T>() {
-        int64_t tokens = args.x.dim(1), groups = args.scale.dim(1);
         LayerNormGrad<T> f{rows_of<T>(args.dy),
                            rows_of<T>(args.scale),
                            pointer<T>(args.dx),
                            pointer<T>(args.normal),
-                           tokens,
-                           groups,
-                           std::max<int64_t>(1, tokens / groups),
+                           Divisor(std::max<int64_t>(1, args.x.dim(1) / args.scale.dim(1))),
                            args.eps};
         for_rows<T>("layer_norm_modulate", args.x, vectors_fit(args.dy) && vectors_fit(args.scale), f);
     });
