@@ -3,7 +3,7 @@
 // terms of that type (three when the state is a result). kv and q~ are scaled by powers of two, by row and by head, into the
 // range of fp16 and rounded to its 11 bits, which is an eighth of the rounding of a bf16 result; for fp16 results both have
 // two terms. Sums and normalisers are fp32.
-// H200, 2026-12-01, bf16, B2 N32760 A20 D112: state 0.208 ms, apply 0.235, to E4M3 0.330; by the kernels for any card 0.338,
+// H200, 2026-12-01, bf16, B2 N32760 A20 D112: state 0.208 ms, apply 0.221, to E4M3 0.330; by the kernels for any card 0.338,
 // 0.300. There bulk copies of rows (cp.async.bulk, 224 and 448 bytes each) in place of cp.async made the state 2.3 and the
 // apply 1.5 times slower; boxes of 32 and 16 rows do not.
 #include "ops/cuda/device/linear_attention_apply_sm90.cuh"
@@ -132,24 +132,14 @@ void launch_state(const LinearAttentionProblem<T>& p, const TokenRanges& ranges,
     check_launch("linear_attention state_mma_kernel", device);
 }
 
-struct ApplyGrid {
-    int64_t tiles;      // of tokens
-    int groups, share;  // of heads, and heads of a group
-};
-
-template <class T>
-ApplyGrid apply_grid(const LinearAttentionProblem<T>& p, int rows, const Card& card) {
-    int64_t tiles = (p.tokens + rows - 1) / rows;
-    int groups = card.parts(tiles * p.samples, std::min(p.heads, 8)), share = (p.heads + groups - 1) / groups;
-    return {tiles, (p.heads + share - 1) / share, share};
-}
-
 template <class S, class T>
 void launch_apply(const LinearAttentionProblem<T>& p, const typename S::State* states, const Card& card,
                   Device device) {
     auto kernel = apply_mma_kernel<T, S>;
     allow_shared(kernel, S::kBytes);
-    auto [tiles, groups, share] = apply_grid(p, S::kRows, card);
+    int64_t tiles = (p.tokens + S::kRows - 1) / S::kRows;
+    int groups = card.parts(tiles * p.samples, std::min(p.heads, 8)), share = (p.heads + groups - 1) / groups;
+    groups = (p.heads + share - 1) / share;
     kernel<<<dim3(static_cast<unsigned>(tiles * groups), static_cast<unsigned>(p.samples)), S::kThreads,
              S::kBytes, stream_of(device)>>>(p, states, groups, share);
     check_launch("linear_attention apply_mma_kernel", device);
@@ -189,9 +179,10 @@ void launch_hopper_apply(const LinearAttentionProblem<bf16_t>& p, const HopperHe
     using S = HopperApply;
     ApplyMaps maps{head_map(p, p.q, p.q_stride, 16, 1), head_map(p, p.y, p.y_stride, 16, 1)};
     allow_shared(hopper_apply_kernel, S::kBytes);
-    auto [tiles, groups, share] = apply_grid(p, S::kRows, card);
-    hopper_apply_kernel<<<dim3(static_cast<unsigned>(tiles * groups), static_cast<unsigned>(p.samples)),
-                          S::kThreads, S::kBytes, stream_of(device)>>>(p, maps, states, groups, share);
+    int tiles = (p.tokens + S::kRows - 1) / S::kRows;
+    int64_t units = int64_t{p.samples} * tiles * p.heads;
+    auto blocks = static_cast<unsigned>(std::min<int64_t>(card.processors, units));
+    hopper_apply_kernel<<<blocks, S::kThreads, S::kBytes, stream_of(device)>>>(p, maps, states, tiles);
     check_launch("linear_attention hopper_apply_kernel", device);
 }
 

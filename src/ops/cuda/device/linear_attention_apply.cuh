@@ -19,20 +19,44 @@ struct ApplyShape {
 template <class S>
 using Angles = float2[2][S::kWidth / 16][2];
 
-// Angles of tokens g and g + 8 of the warp's 16 from `token` on, of pairs 8 k + c and 8 k + c + 4.
+// Four lanes' x[m] for m = 0..3 become lane m's x[c].
+__device__ __forceinline__ void transpose_quad(float (&x)[4]) {
+#pragma unroll
+    for (int bit = 1; bit <= 2; bit *= 2) {
+        bool upper = threadIdx.x & bit;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            int low = bit == 1 ? 2 * i : i, high = low + bit;
+            float other = __shfl_xor_sync(0xffffffffu, upper ? x[low] : x[high], bit);
+            (upper ? x[low] : x[high]) = other;
+        }
+    }
+}
+
+// Angles of tokens g and g + 8 of the warp's 16 from `token` on, of pairs 8 k + c and 8 k + c + 4. Loads are whole vectors, which
+// the four lanes of a token then share out: one of a float a lane touches as many rows for a quarter of their bytes.
 template <class S, class T>
 __device__ __forceinline__ void load_angles(const LinearAttentionProblem<T>& p, int token,
                                             Angles<S>& angles) {
+    constexpr int kVectors = S::kWidth / 8;
     int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        int64_t at =
-            static_cast<int64_t>(min(token + half * 8 + lane / 4, p.tokens - 1)) * (S::kWidth / 2) + lane % 4;
+        int64_t at = static_cast<int64_t>(min(token + half * 8 + lane / 4, p.tokens - 1)) * (S::kWidth / 2);
 #pragma unroll
-        for (int k = 0; k < S::kWidth / 16; ++k) {
+        for (int first = 0; first < kVectors; first += 4) {
+            float cos[4] = {}, sin[4] = {};
+            int vector = first + lane % 4;
+            if (vector < kVectors) {
+                load<4>(p.cos + at + vector * 4, cos);
+                load<4>(p.sin + at + vector * 4, sin);
+            }
+            transpose_quad(cos);
+            transpose_quad(sin);
 #pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                angles[half][k][e] = {p.cos[at + k * 8 + e * 4], p.sin[at + k * 8 + e * 4]};
+            for (int m = 0; m < 4; ++m) {
+                int n = first + m;
+                if (n < kVectors) angles[half][n / 2][n % 2] = {cos[m], sin[m]};
             }
         }
     }
