@@ -19,21 +19,70 @@ struct ApplyShape {
 template <class S>
 using Angles = float2[2][S::kWidth / 16][2];
 
-// Angles of tokens g and g + 8 of the warp's 16 from `token` on, of pairs 8 k + c and 8 k + c + 4.
+// Four lanes' x[m] for m = 0..3 become lane m's x[c].
+__device__ __forceinline__ void transpose_quad(float (&x)[4]) {
+#pragma unroll
+    for (int bit = 1; bit <= 2; bit *= 2) {
+        bool upper = threadIdx.x & bit;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            int low = bit == 1 ? 2 * i : i, high = low + bit;
+            float other = __shfl_xor_sync(0xffffffffu, upper ? x[low] : x[high], bit);
+            (upper ? x[low] : x[high]) = other;
+        }
+    }
+}
+
+// Angles of tokens g and g + 8 of the warp's 16 from `token` on, of pairs 8 k + c and 8 k + c + 4. Loads are whole vectors, which
+// the four lanes of a token then share out: one of a float a lane touches as many rows for a quarter of their bytes.
 template <class S, class T>
 __device__ __forceinline__ void load_angles(const LinearAttentionProblem<T>& p, int token,
                                             Angles<S>& angles) {
+    constexpr int kVectors = S::kWidth / 8;
     int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        int64_t at =
-            static_cast<int64_t>(min(token + half * 8 + lane / 4, p.tokens - 1)) * (S::kWidth / 2) + lane % 4;
+        int64_t at = static_cast<int64_t>(min(token + half * 8 + lane / 4, p.tokens - 1)) * (S::kWidth / 2);
 #pragma unroll
-        for (int k = 0; k < S::kWidth / 16; ++k) {
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                angles[half][k][e] = {p.cos[at + k * 8 + e * 4], p.sin[at + k * 8 + e * 4]};
+        for (int first = 0; first < kVectors; first += 4) {
+            float cos[4] = {}, sin[4] = {};
+            int vector = first + lane % 4;
+            if (vector < kVectors) {
+                load<4>(p.cos + at + vector * 4, cos);
+                load<4>(p.sin + at + vector * 4, sin);
             }
+            transpose_quad(cos);
+            transpose_quad(sin);
+#pragma unroll
+            for (int m = 0; m < 4; ++m) {
+                int n = first + m;
+                if (n < kVectors) angles[half][n / 2][n % 2] = {cos[m], sin[m]};
+            }
+        }
+    }
+}
+
+// The A operand of q~ for channels [16 k, 16 k + 16) of a head, of q as load_matrices() gives it, and what they add to this
+// lane's part of the normalisers; r: row scales of tokens g and g + 8.
+template <class T, int Terms, int Width>
+__device__ __forceinline__ void query_features(const uint32_t (&raw)[4], const HeadFactors<Width>& f, int k,
+                                               const float (&r)[2], const float2 (&angles)[2][Width / 16][2],
+                                               float (&normaliser)[2], uint32_t (&a)[Terms][4]) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+        PairFactors factor = f.pairs[k * 8 + e * 4 + threadIdx.x % 4];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float2 x = unpack<T>(raw[2 * e + half]);
+            x.x = relu(x.x * r[half] * factor.w0);
+            x.y = relu(x.y * r[half] * factor.w1);
+            normaliser[half] += x.x * factor.s0;
+            normaliser[half] += x.y * factor.s1;
+            x = rotated(x.x, x.y, angles[half][k][e].x, angles[half][k][e].y);
+            uint32_t terms[Terms];
+            split_terms<f16_t, Terms>(x, terms);
+#pragma unroll
+            for (int t = 0; t < Terms; ++t) a[t][2 * e + half] = terms[t];
         }
     }
 }
@@ -44,28 +93,11 @@ __device__ __forceinline__ void apply_head(uint32_t q, uint32_t kv, const typena
                                            const float (&r)[2], const Angles<S>& angles,
                                            float (&sums)[S::kWidth / 8][4], float (&normaliser)[2]) {
     constexpr int kSteps = S::kWidth / 16;
-    int c = threadIdx.x % 4;
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
         uint32_t raw[4], a[S::kTerms][4];
         load_matrices(raw, q + k * 32);
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            PairFactors factor = f.pairs[k * 8 + e * 4 + c];
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                float2 x = unpack<T>(raw[2 * e + half]);
-                x.x = relu(x.x * r[half] * factor.w0);
-                x.y = relu(x.y * r[half] * factor.w1);
-                normaliser[half] += x.x * factor.s0;
-                normaliser[half] += x.y * factor.s1;
-                x = rotated(x.x, x.y, angles[half][k][e].x, angles[half][k][e].y);
-                uint32_t terms[S::kTerms];
-                split_terms<f16_t, S::kTerms>(x, terms);
-#pragma unroll
-                for (int t = 0; t < S::kTerms; ++t) a[t][2 * e + half] = terms[t];
-            }
-        }
+        query_features<T, S::kTerms, S::kWidth>(raw, f.factors, k, r, angles, normaliser, a);
 #pragma unroll
         for (int n = 0; n < kSteps; ++n) {
             // Of two terms each, the product of the small ones is far below a rounding.
@@ -83,25 +115,27 @@ __device__ __forceinline__ void apply_head(uint32_t q, uint32_t kv, const typena
     }
 }
 
-// Puts a head's y of the warp's 16 rows to `out` in shared memory; see(row half, two rounded values).
-template <class T, class S, class See>
-__device__ __forceinline__ void put_head(uint8_t* out, const typename S::State& f,
-                                         const float (&sums)[S::kWidth / 8][4], const float (&normaliser)[2],
-                                         See see) {
+// 1 / normaliser of token g + 8 half, of the parts of four lanes.
+__device__ __forceinline__ float inverse_of(float normaliser, float eps) {
+    normaliser += __shfl_xor_sync(0xffffffffu, normaliser, 1);
+    normaliser += __shfl_xor_sync(0xffffffffu, normaliser, 2);
+    return 1 / (normaliser + eps);
+}
+
+// Puts a head's y of the warp's 16 rows to `out` in shared memory.
+template <class T, class S>
+__device__ __forceinline__ void put_head(uint8_t* out, const HeadFactors<S::kWidth>& f,
+                                         const float (&sums)[S::kWidth / 8][4],
+                                         const float (&normaliser)[2]) {
     int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        float total = normaliser[half];
-        total += __shfl_xor_sync(0xffffffffu, total, 1);
-        total += __shfl_xor_sync(0xffffffffu, total, 2);
-        float inverse = 1 / (total + f.eps);
+        float inverse = inverse_of(normaliser[half], f.eps);
 #pragma unroll
         for (int n = 0; n < S::kWidth / 8; ++n) {
             float2 column = *reinterpret_cast<const float2*>(&f.columns[n * 8 + 2 * c]);
-            uint32_t pair =
+            *reinterpret_cast<uint32_t*>(out + (half * 8 + g) * S::kPitch + n * 16 + c * 4) =
                 pack<T>(sums[n][2 * half] * inverse * column.x, sums[n][2 * half + 1] * inverse * column.y);
-            *reinterpret_cast<uint32_t*>(out + (half * 8 + g) * S::kPitch + n * 16 + c * 4) = pair;
-            see(half, pair);
         }
     }
 }
@@ -167,7 +201,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
         __syncwarp();  // all of the warp's rows of q are read: y takes their place
         T* y = p.y + (first_row + warp * 16) * p.y_stride + head * S::kWidth;
         uint8_t* out = memory + warp * 16 * S::kPitch;
-        put_head<T, S>(out, f, sums, normaliser, [](int, uint32_t) {});
+        put_head<T, S>(out, f.factors, sums, normaliser);
         __syncwarp();
         constexpr int kVectors = S::kWidth / 8;
 #pragma unroll

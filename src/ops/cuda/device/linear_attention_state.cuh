@@ -8,6 +8,79 @@
 
 namespace sana::cuda {
 
+// This lane's weights of 16 channels of k: 2c, 2c + 1, 2c + 8, 2c + 9 behind `first`, times the slab's scale. A feature is at
+// most sqrt(C) times its weight.
+struct SlabWeights {
+    float of[4] = {};
+    float scale;
+
+    // first < 0: no channels.
+    template <class T>
+    __device__ __forceinline__ SlabWeights(const LinearAttentionProblem<T>& p, int first) {
+        float largest = 0;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            int channel = first + i / 2 * 8 + 2 * static_cast<int>(threadIdx.x % 4) + i % 2;
+            if (first >= 0) of[i] = to_float(p.k_weight[channel]);
+            largest = fmaxf(largest, fabsf(of[i]));
+        }
+        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
+        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+        scale = scale_to_half(largest * sqrtf(static_cast<float>(p.channels())));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) of[i] *= scale;
+    }
+};
+
+// The A operands of k~^T: 16 channels by 16 tokens, of k as load_matrices() gives it; r: row scales of tokens g and g + 8;
+// turn(half, e): cos and sin of token g + 8 half and pair c + 4 e of the slab.
+template <class T, int Terms, class Turn>
+__device__ __forceinline__ void key_features(const uint32_t (&k)[4], const float (&r)[2],
+                                             const float (&weight)[4], float (&k_sum)[4],
+                                             uint32_t (&a)[Terms][4], Turn turn) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {  // tokens g and g + 8
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {  // channels 2c and 2c + 8, and the next ones
+            float2 x = unpack<T>(k[2 * e + half]), angle = turn(half, e);
+            x.x = relu(x.x * r[half] * weight[2 * e]);
+            x.y = relu(x.y * r[half] * weight[2 * e + 1]);
+            k_sum[2 * e] += x.x;
+            k_sum[2 * e + 1] += x.y;
+            x = rotated(x.x, x.y, angle.x, angle.y);
+            uint32_t terms[Terms];
+            split_terms<T, Terms>(x, terms);
+#pragma unroll
+            for (int t = 0; t < Terms; ++t) a[t][2 * half + e] = transposed(terms[t]);
+        }
+    }
+}
+
+// A range's sums of 16 channels of k~, [k~ channel][v channel] (reduce turns it over), and of k.
+template <int Width>
+__device__ __forceinline__ void put_slab(const TokenRanges& ranges, int64_t slot, int slab,
+                                         const float (&sums)[Width / 8][4], float (&k_sum)[4],
+                                         float unscale) {
+    int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
+    float* kv = ranges.kv + (slot * Width + slab * 16 + g) * Width + 2 * c;
+#pragma unroll
+    for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float2 pair{sums[n][2 * half] * unscale, sums[n][2 * half + 1] * unscale};
+            *reinterpret_cast<float2*>(kv + half * 8 * Width + n * 8) = pair;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int offset = 4; offset < 32; offset *= 2) {
+            k_sum[i] += __shfl_xor_sync(0xffffffffu, k_sum[i], offset);
+        }
+        if (g == 0) ranges.k_sum[slot * Width + slab * 16 + i / 2 * 8 + 2 * c + i % 2] = k_sum[i] * unscale;
+    }
+}
+
 template <int Width, int Heads, int Stages, int Blocks>
 struct StateShape {
     static constexpr int kWidth = Width, kHeads = Heads, kTile = 32, kStages = Stages, kBlocks = Blocks;
@@ -64,21 +137,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 #pragma unroll
     for (int i = 0; i < S::kStages - 1; ++i) tile.copy(start + i * S::kTile, stages + i * S::kStage);
 
-    // This lane's channels of the slab: 2c, 2c + 1, 2c + 8, 2c + 9.
-    float weight[4] = {};
-    float largest = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        int channel = head * S::kWidth + slab * 16 + i / 2 * 8 + 2 * c + i % 2;
-        if (exists) weight[i] = to_float(p.k_weight[channel]);
-        largest = fmaxf(largest, fabsf(weight[i]));
-    }
-    // A feature is at most sqrt(C) times its weight.
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-    float scale = scale_to_half(largest * sqrtf(static_cast<float>(p.channels())));
-#pragma unroll
-    for (int i = 0; i < 4; ++i) weight[i] *= scale;
+    SlabWeights weights(p, exists ? head * S::kWidth + slab * 16 : -1);
 
     float sums[S::kWidth / 8][4] = {}, k_sum[4] = {};
     auto row_scale = [&](int first) {
@@ -104,25 +163,16 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 #pragma unroll
         for (int step = 0; step < S::kTile / 16; ++step) {
             uint32_t k[4], a[Terms][4];
+            float r[2];
             load_matrices(k, stage + k_lane + step * 16 * S::kPitch);
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {  // tokens g and g + 8
-                float r = __shfl_sync(0xffffffffu, scales, step * 16 + half * 8 + g);
-                const float* turn = angles + (step * 16 + half * 8) * S::kAnglePitch / 4;
-#pragma unroll
-                for (int e = 0; e < 2; ++e) {  // channels 2c and 2c + 8, and the next ones
-                    float2 x = unpack<T>(k[2 * e + half]);
-                    x.x = relu(x.x * r * weight[2 * e]);
-                    x.y = relu(x.y * r * weight[2 * e + 1]);
-                    k_sum[2 * e] += x.x;
-                    k_sum[2 * e + 1] += x.y;
-                    x = rotated(x.x, x.y, turn[e * 4], turn[e * 4 + S::kTables / 4]);
-                    uint32_t terms[Terms];
-                    split_terms<T, Terms>(x, terms);
-#pragma unroll
-                    for (int t = 0; t < Terms; ++t) a[t][2 * half + e] = transposed(terms[t]);
-                }
+            for (int half = 0; half < 2; ++half) {
+                r[half] = __shfl_sync(0xffffffffu, scales, step * 16 + half * 8 + g);
             }
+            key_features<T, Terms>(k, r, weights.of, k_sum, a, [&](int half, int e) {
+                const float* turn = angles + (step * 16 + half * 8) * S::kAnglePitch / 4 + e * 4;
+                return float2{turn[0], turn[S::kTables / 4]};
+            });
 #pragma unroll
             for (int n = 0; n < S::kWidth / 16; ++n) {
                 uint32_t b[4];
@@ -135,29 +185,9 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
             }
         }
     }
-    if (!exists) return;
-
-    float unscale = 1 / scale;
-    int64_t slot = (static_cast<int64_t>(blockIdx.y) * p.samples + sample) * p.heads + head;
-    // [k~ channel][v channel]; reduce turns it over.
-    float* kv = ranges.kv + (slot * S::kWidth + slab * 16 + g) * S::kWidth + 2 * c;
-#pragma unroll
-    for (int n = 0; n < S::kWidth / 8; ++n) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float2 pair{sums[n][2 * half] * unscale, sums[n][2 * half + 1] * unscale};
-            *reinterpret_cast<float2*>(kv + half * 8 * S::kWidth + n * 8) = pair;
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-#pragma unroll
-        for (int offset = 4; offset < 32; offset *= 2) {
-            k_sum[i] += __shfl_xor_sync(0xffffffffu, k_sum[i], offset);
-        }
-        if (g == 0) {
-            ranges.k_sum[slot * S::kWidth + slab * 16 + i / 2 * 8 + 2 * c + i % 2] = k_sum[i] * unscale;
-        }
+    if (exists) {
+        int64_t slot = (static_cast<int64_t>(blockIdx.y) * p.samples + sample) * p.heads + head;
+        put_slab<S::kWidth>(ranges, slot, slab, sums, k_sum, 1 / weights.scale);
     }
 }
 

@@ -76,6 +76,13 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&out)[4], uin
                  : "memory");
 }
 
+// The inverse of load_matrices(), from Hopper on.
+__device__ __forceinline__ void store_matrices(uint32_t address, const uint32_t (&matrices)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
+                 "r"(matrices[0]), "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
+                 : "memory");
+}
+
 // An 8 x 8 matrix in registers (of row g columns c, c + 1) transposed.
 __device__ __forceinline__ uint32_t transposed(uint32_t matrix) {
     uint32_t out;

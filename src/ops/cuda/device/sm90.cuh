@@ -29,6 +29,9 @@ __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                  : "memory");
 }
+__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
     asm volatile(
         "{\n"
@@ -83,6 +86,44 @@ __device__ __forceinline__ void copy_box_3d(uint32_t to, const CUtensorMap* map,
         "{%3,%4,%5}], [%2];" ::"r"(to),
         "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2)
         : "memory");
+}
+// The same of a 4-dimensional tensor, and of a matrix.
+__device__ __forceinline__ void copy_box_4d(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0,
+                                            int c1, int c2, int c3) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
+        "{%3,%4,%5,%6}], [%2];" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+        : "memory");
+}
+__device__ __forceinline__ void copy_box_2d(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0,
+                                            int c1) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
+        "{%3,%4}], [%2];" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(c0), "r"(c1)
+        : "memory");
+}
+// Copies `bytes` (of 16) as they are.
+__device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+        "l"(from), "r"(bytes), "r"(barrier)
+        : "memory");
+}
+// Copies a box of shared memory to a 4-dimensional tensor; what lies outside it is not written. Writes of this thread that the
+// box has must be behind a store_fence(); store_commit() ends a group, store_wait() waits until shared memory is read.
+__device__ __forceinline__ void store_box_4d(const CUtensorMap* map, uint32_t from, int c0, int c1, int c2,
+                                             int c3) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2,%3,%4,%5}], [%1];" ::"l"(map),
+        "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+        : "memory");
+}
+__device__ __forceinline__ void store_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ __forceinline__ void store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void store_wait() {
+    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
 // Copies a box of a matrix to the same place in every block of the cluster in `mask`, and counts it at each one's barrier.
 __device__ __forceinline__ void copy_box_2d_to_all(uint32_t to, const CUtensorMap* map, uint32_t barrier,
