@@ -11,7 +11,6 @@ namespace {
 using sm90_attention::kRow;
 using sm90_attention::kSpan;
 using sm90_attention::Layout;
-using sm90_attention::Operands;
 using sm90_attention::Plan;
 using sm90_attention::spans;
 
@@ -103,14 +102,9 @@ bool launch(const AttentionProblem<bf16_t>& p, int64_t batch, Device device) {
         return tensor_map(x, 4, sizes, strides, box);
     };
     int tiles = (p.queries + sm90_attention::kTile - 1) / sm90_attention::kTile;
-    Plan plan{{bytes, size, pointer<float>(largest), used},
-              p.kept,
-              static_cast<int>(batch),
-              p.heads,
-              p.share,
-              p.keys,
-              tiles,
-              p.scale};
+    Plan plan{
+        bytes, size,   pointer<float>(largest), p.kept, static_cast<int>(batch), p.heads, p.share, p.keys,
+        tiles, p.scale};
     auto kernel = sm90_attention::attention_sm90_kernel<Width>;
     CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::kBytes));
     int64_t blocks = std::min<int64_t>(multiprocessors(device), batch * p.heads * tiles);

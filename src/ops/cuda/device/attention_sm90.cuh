@@ -11,6 +11,7 @@
 #pragma once
 
 #include "ops/cuda/device/attention.cuh"
+#include "ops/cuda/device/attention_plan_sm90.cuh"
 #include "ops/cuda/device/mma.cuh"
 #include "ops/cuda/device/sm90_attention.cuh"
 
@@ -18,13 +19,7 @@ namespace sana::cuda::sm90_attention {
 
 constexpr int kThreads = 384, kRows = 64, kTile = 2 * kRows;  // queries of a warpgroup, of a block
 constexpr int kRow = 128;                                     // bytes of a row in shared memory
-constexpr int kSpan = 64;                                     // columns of K or keys of V in it
 constexpr float kLog2E = 1.4426950408889634f;
-
-// Spans that hold so many; never none, so that a sample without keys takes no path of its own.
-__host__ __device__ constexpr int spans(int count) {
-    return count <= kSpan ? 1 : (count + kSpan - 1) / kSpan;
-}
 
 template <int Width>
 struct Layout {
@@ -40,51 +35,20 @@ struct Layout {
     static_assert(kBytes <= 227 * 1024);
 };
 
-// Operands in memory: for each sample and key head K, then V, in as many spans as p.keys need.
-struct Operands {
-    const uint8_t* data;
-    int64_t size;          // bytes of a head
-    const float* largest;  // [B,E] of |v|: V is v * scale_to_half(largest)
-    int spans;
+// What the multipliers know of a run; written by the thread that loads its keys.
+struct Work {
+    int keys, tiles;
+    float unscale;
+    bool last;  // of the block's
 };
 
-struct Plan {
-    Operands keys;
-    const int32_t* kept;                     // as in AttentionProblem
-    int batch, heads, share, length, tiles;  // length: L; tiles of the queries of a head
-    float scale;
-
-    __device__ int kept_keys(int sample) const {
-        return kept == nullptr ? length : kept[static_cast<int64_t>(sample) * (length + 1)];
-    }
+struct Tiles {
+    Walk walk;
+    int64_t total;
+    int blocks;
+    __device__ bool done() const { return walk.done(); }
+    __device__ Run next(const Plan& g) { return walk.next(g, total, blocks); }
 };
-
-// Tiles of one head that a block has in a row.
-struct Run {
-    int sample, head, count;
-};
-__device__ __forceinline__ Run run_at(const Plan& g, int tile, int last) {
-    int pair = tile / g.tiles, first = tile - pair * g.tiles;
-    return {pair / g.heads, pair % g.heads, min(last - tile, g.tiles - first)};
-}
-
-// The time of a tile, in units of the products with one key: beside them there are q and y to move.
-__device__ __forceinline__ int64_t tile_cost(int keys) { return spans(keys) * kSpan + 128; }
-
-// The first tile of block `block`: blocks share the time, not the tiles, as samples differ in keys. Tiles are in order of
-// samples, then heads, then queries.
-__device__ inline int first_tile(const Plan& g, int block, int blocks) {
-    int64_t tiles = static_cast<int64_t>(g.heads) * g.tiles, total = 0, first = 0;
-    for (int b = 0; b < g.batch; ++b) total += tiles * tile_cost(g.kept_keys(b));
-    int64_t before = total * block / blocks;
-    for (int b = 0; b < g.batch; ++b) {
-        int64_t cost = tile_cost(g.kept_keys(b));
-        if (before < tiles * cost) return static_cast<int>(first + (before + cost - 1) / cost);
-        before -= tiles * cost;
-        first += tiles;
-    }
-    return static_cast<int>(first);
-}
 
 // Barriers in shared memory. filled: by the copy engine; k and v read: by eight warps; results: a warpgroup's four have
 // written them where the queries were.
@@ -104,54 +68,58 @@ struct Barriers {
 // One thread for each multiplying warpgroup: tiles by turns in two stages.
 template <int Width>
 __device__ void move_queries(const Plan& g, const CUtensorMap* q, const CUtensorMap* y, uint32_t shared,
-                             Barriers barriers, int group, int first, int last) {
+                             Barriers barriers, int group, Tiles tiles) {
     using L = Layout<Width>;
-    auto each_box = [&](int tile, auto f) {
-        uint32_t at = shared + L::kQ + (group * 2 + (tile - first) % 2) * L::kQueries;
-        int pair = tile / g.tiles, row = (tile - pair * g.tiles) * kTile + group * kRows;
-        for (int s = 0; s < L::kSpans; ++s)
-            f(at + s * L::kBox, s * kSpan, pair % g.heads, row, pair / g.heads);
-    };
-    auto load = [&](int tile) {
-        if (tile >= last) return;
-        uint32_t barrier = barriers.queries(group, (tile - first) % 2);
+    Run ahead{}, places[2];  // places: of the tile in each stage
+    int count = tiles.walk.left;
+    for (int i = 0; i < count + 2; ++i) {
+        int stage = i % 2;
+        uint32_t at = shared + L::kQ + (group * 2 + stage) * L::kQueries;
+        auto each_box = [&](auto copy) {
+            Run place = places[stage];
+            for (int s = 0; s < L::kSpans; ++s)
+                copy(at + s * L::kBox, s * kSpan, place.head, place.first * kTile + group * kRows,
+                     place.sample);
+        };
+        if (i >= 2) {
+            sm90::barrier_wait(barriers.results(group, stage), (i - 2) / 2 % 2);
+            each_box([&](uint32_t from, int column, int head, int row, int sample) {
+                sm90::store_box_4d(y, from, column, head, row, sample);
+            });
+            sm90::wait_until_read();
+        }
+        if (i >= count) continue;
+        if (ahead.count == 0) ahead = tiles.next(g);
+        places[stage] = ahead;
+        ++ahead.first;
+        --ahead.count;
+        uint32_t barrier = barriers.queries(group, stage);
         sm90::barrier_expect(barrier, L::kQueries);
-        each_box(tile, [&](uint32_t at, int column, int head, int row, int sample) {
-            sm90::copy_box_4d(at, q, barrier, column, head, row, sample);
+        each_box([&](uint32_t to, int column, int head, int row, int sample) {
+            sm90::copy_box_4d(to, q, barrier, column, head, row, sample);
         });
-    };
-    load(first);
-    load(first + 1);
-    for (int tile = first; tile < last; ++tile) {
-        sm90::barrier_wait(barriers.results(group, (tile - first) % 2), (tile - first) / 2 % 2);
-        each_box(tile, [&](uint32_t at, int column, int head, int row, int sample) {
-            sm90::store_box_4d(y, at, column, head, row, sample);
-        });
-        sm90::wait_until_read();
-        load(tile + 2);
     }
 }
 
 template <int Width>
-__device__ void load_keys(const Plan& g, uint32_t shared, Barriers barriers, int first, int last) {
+__device__ void load_keys(const Plan& g, uint32_t shared, Barriers barriers, Tiles tiles, Work* work) {
     using L = Layout<Width>;
-    uint32_t phase = 1;
-    for (int tile = first; tile < last;) {
-        Run run = run_at(g, tile, last);
-        tile += run.count;
-        int kv_heads = g.heads / g.share, used = spans(g.kept_keys(run.sample));
-        const uint8_t* from = g.keys.data + g.keys.size * (run.sample * kv_heads + run.head / g.share);
+    for (uint32_t phase = 1; !tiles.done(); phase ^= 1) {
+        Run run = tiles.next(g);
+        int keys = g.kept_keys(run.sample), used = spans(keys), head = g.key_head(run.sample, run.head);
+        const uint8_t* from = g.keys + g.size * head;
         int key_bytes = used * kSpan * kRow, value_bytes = used * L::kValueSpan;
+        float unscale = 1 / scale_to_half(g.largest[head]);
         sm90::barrier_wait(barriers.k_read(), phase);
+        *work = {keys, run.count, unscale, tiles.done()};  // both have read the former
         sm90::barrier_expect(barriers.k_filled(), L::kSpans * key_bytes);
         for (int s = 0; s < L::kSpans; ++s) {
             sm90::copy_bytes(shared + L::kK + s * L::kKeySpan, from, key_bytes, barriers.k_filled());
-            from += g.keys.spans * kSpan * kRow;
+            from += spans(g.length) * kSpan * kRow;
         }
         sm90::barrier_wait(barriers.v_read(), phase);
         sm90::barrier_expect(barriers.v_filled(), value_bytes);
         sm90::copy_bytes(shared + L::kV, from, value_bytes, barriers.v_filled());
-        phase ^= 1;
     }
 }
 
@@ -308,7 +276,6 @@ __device__ __forceinline__ void attend(Multiplier<Width>& m, int keys, int count
         for (int s = 0; s < kBlocks; ++s) sm90::settled(weights[s]);  // before the turn, not in it
     };
     m.take_turn();
-    sm90::barrier_wait(m.barriers.k_filled(), m.key_phase);
     uint32_t queries = m.next_queries();
     m.template multiply_keys<Half>(first, queries, 0);
     m.template multiply_keys<Half>(second, queries, Half);
@@ -348,47 +315,48 @@ __global__ void __launch_bounds__(kThreads, 1)
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     using L = Layout<Width>;
     extern __shared__ uint8_t memory[];
-    __shared__ int bounds[2];
+    __shared__ Tiles shared_tiles;
+    __shared__ Work work;
     uint32_t shared = (sm90::shared_address(memory) + 1023) & ~1023u;
     Barriers barriers{shared + L::kBarriers};
     if (threadIdx.x == 0) {
         barriers.init();
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
-    if (threadIdx.x / 32 == 1 && threadIdx.x % 32 < 2)
-        bounds[threadIdx.x % 32] =
-            first_tile(g, static_cast<int>(blockIdx.x + threadIdx.x % 32), static_cast<int>(gridDim.x));
+    if (threadIdx.x == 32) {
+        int blocks = static_cast<int>(gridDim.x);
+        int64_t total = total_cost(g);
+        shared_tiles = {walk_of(g, total, static_cast<int>(blockIdx.x), blocks), total, blocks};
+    }
     __syncthreads();
-    int first = bounds[0], last = bounds[1];
+    Tiles tiles = shared_tiles;
     // The same for all lanes, and known to be.
     int group = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128 - 1, 0);
     if (group < 0) {
         sm90::give_registers<24>();
         int warp = static_cast<int>(threadIdx.x) / 32;
         if (threadIdx.x % 32 != 0) return;
-        if (warp < 2) move_queries<Width>(g, &q, &y, shared, barriers, warp, first, last);
-        if (warp == 2) load_keys<Width>(g, shared, barriers, first, last);
+        if (warp < 2) move_queries<Width>(g, &q, &y, shared, barriers, warp, tiles);
+        if (warp == 2) load_keys<Width>(g, shared, barriers, tiles, &work);
     } else {
         sm90::take_registers<240>();
-        if (first == last) return;
+        if (tiles.done()) return;
         if (group == 1) sm90::named_arrive(1, 256);  // the first warpgroup has the first turn
         Multiplier<Width> m(shared, barriers, group);
         float factor = g.scale * kLog2E;
-        for (int tile = first; tile < last;) {
-            Run run = run_at(g, tile, last);
-            tile += run.count;
-            bool last_run = tile == last;
-            int keys = g.kept_keys(run.sample);
-            float unscale =
-                1 / scale_to_half(g.keys.largest[run.sample * (g.heads / g.share) + run.head / g.share]);
+        for (bool last = false; !last;) {
+            sm90::barrier_wait(barriers.k_filled(), m.key_phase);
+            int keys = work.keys, count = work.tiles;
+            float unscale = work.unscale;
+            last = work.last;
             switch (spans(keys)) {
-                case 1: attend<Width, 32>(m, keys, run.count, factor, unscale, last_run); break;
-                case 2: attend<Width, 64>(m, keys, run.count, factor, unscale, last_run); break;
-                case 3: attend<Width, 96>(m, keys, run.count, factor, unscale, last_run); break;
-                case 4: attend<Width, 128>(m, keys, run.count, factor, unscale, last_run); break;
+                case 1: attend<Width, 32>(m, keys, count, factor, unscale, last); break;
+                case 2: attend<Width, 64>(m, keys, count, factor, unscale, last); break;
+                case 3: attend<Width, 96>(m, keys, count, factor, unscale, last); break;
+                case 4: attend<Width, 128>(m, keys, count, factor, unscale, last); break;
                 default:
                     if constexpr (L::kMaxKeys > 256)
-                        attend<Width, 152>(m, keys, run.count, factor, unscale, last_run);
+                        attend<Width, 152>(m, keys, count, factor, unscale, last);
             }
         }
     }
