@@ -11,14 +11,16 @@ struct Sizes {
     int64_t batch, queries, keys, width;
 };
 
-enum class Mask { none, random, first_sample_empty };
+// lengths: a sample keeps its first keys, the first sample one of them, the last one all.
+enum class Mask { none, random, first_sample_empty, lengths };
 
 // Inputs: q, k, v, mask.
 Instance instance(const Sizes& s, AttentionOptions o, Mask mask = Mask::none, double sharpness = 1) {
     o.scale = static_cast<float>(sharpness / std::sqrt(static_cast<double>(s.width)));
-    std::string name = join("B", s.batch, " N", s.queries, " L", s.keys, " A", o.heads, " E", o.kv_heads,
-                            " D", s.width, o.causal ? " causal" : "", mask == Mask::none ? "" : " mask",
-                            mask == Mask::first_sample_empty ? " empty" : "");
+    std::string name =
+        join("B", s.batch, " N", s.queries, " L", s.keys, " A", o.heads, " E", o.kv_heads, " D", s.width,
+             o.causal ? " causal" : "", mask == Mask::none ? "" : " mask",
+             mask == Mask::first_sample_empty ? " empty" : "", mask == Mask::lengths ? " lengths" : "");
     if (o.window > 0) name += join(" window ", o.window);
     if (o.soft_cap > 0) name += join(" cap ", o.soft_cap);
     if (sharpness != 1) name += join(" scores of ", sharpness);
@@ -33,6 +35,12 @@ Instance instance(const Sizes& s, AttentionOptions o, Mask mask = Mask::none, do
                 if (mask != Mask::none) in[3] = g.mask({s.batch, s.keys}, 0.6);
                 if (mask == Mask::first_sample_empty) {
                     for (int64_t j = 0; j < s.keys; ++j) in[3].value.data<int32_t>()[j] = 0;
+                }
+                if (mask == Mask::lengths) {
+                    for (int64_t b = 0; b < s.batch; ++b) {
+                        for (int64_t j = 0; j < s.keys; ++j)
+                            in[3].value.data<int32_t>()[b * s.keys + j] = j * (s.batch - 1) <= b * s.keys;
+                    }
                 }
                 return in;
             },
@@ -104,6 +112,26 @@ std::vector<Case> attention_cases() {
         instance({1, 19, 23, 16}, {.heads = 2, .kv_heads = 2}, Mask::none,
                  30),  // exp() without a shift overflows
     };
+    // Texts that a kernel may hold whole: around its tiles of 128 queries and 64 keys, its longest text, and beyond it.
+    AttentionOptions three{.heads = 3, .kv_heads = 3};
+    for (const Sizes& s : {Sizes{1, 130, 1, 112},
+                           {2, 63, 7, 112},
+                           {1, 257, 64, 112},
+                           {1, 65, 128, 112},
+                           {3, 128, 300, 112},
+                           {1, 70, 304, 112},
+                           {1, 70, 305, 112},
+                           {1, 33, 520, 112},
+                           {1, 129, 256, 128},
+                           {2, 40, 257, 128},
+                           {1, 200, 77, 64},
+                           {1, 65, 300, 64}})
+        out.tests.push_back(instance(s, three));
+    out.tests.push_back(instance({3, 140, 300, 112}, {.heads = 4, .kv_heads = 2}, Mask::random));
+    for (Mask mask : {Mask::first_sample_empty, Mask::lengths})
+        out.tests.push_back(instance({3, 150, 300, 112}, three, mask));
+    out.tests.push_back(instance({2, 66, 120, 128}, three, Mask::first_sample_empty));
+    out.tests.push_back(instance({1, 66, 300, 112}, three, Mask::none, 30));
     out.bench_cpu = {
         instance({1, 1560, 300, 112}, {.heads = 20, .kv_heads = 20}, Mask::random),
         instance({1, 300, 300, 256}, {.heads = 8, .kv_heads = 4, .soft_cap = 50, .causal = true}),

@@ -219,6 +219,9 @@ void attention(const AttentionArgs& args) {
                               .cap = o.soft_cap,
                               .window = static_cast<int>(std::clamp<int64_t>(o.window, 0, INT_MAX)),
                               .causal = o.causal};
+        if constexpr (std::is_same_v<T, bf16_t>) {
+            if (attention_by_wgmma(p, batch, device)) return;
+        }
         if constexpr (sizeof(T) == 2) {
             if (attention_by_mma(p, batch, device)) return;
         }

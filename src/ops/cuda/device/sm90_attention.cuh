@@ -1,0 +1,142 @@
+// What attention needs of Hopper's units beside device/sm90.cuh: plain bulk copies, boxes of 4-dimensional tensors in both
+// directions, matrix stores, and wgmma with the left operand in registers. Only for code compiled for sm_90a.
+#pragma once
+
+#include "ops/cuda/device/sm90.cuh"
+
+namespace sana::cuda::sm90 {
+
+__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Copies bytes, a multiple of 16 and aligned to 16, to shared memory; the barrier counts them.
+__device__ __forceinline__ void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+        "l"(from), "r"(bytes), "r"(barrier)
+        : "memory");
+}
+__device__ __forceinline__ void copy_box_4d(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0,
+                                            int c1, int c2, int c3) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
+        "{%3,%4,%5,%6}], [%2];" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+        : "memory");
+}
+// The other way; what lies outside the tensor is left out.
+__device__ __forceinline__ void store_box_4d(const CUtensorMap* map, uint32_t from, int c0, int c1, int c2,
+                                             int c3) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2,%3,%4,%5}], [%1];" ::"l"(map),
+        "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+        : "memory");
+}
+// Waits until the copy engine has read all that this thread asked it to store.
+__device__ __forceinline__ void wait_until_read() {
+    asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+// Makes this thread's writes to shared memory known to the copy engine, for whoever asks it after a barrier.
+__device__ __forceinline__ void publish_to_engine() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and of each row l / 4, columns 2 (l % 4) (+1).
+__device__ __forceinline__ void store_matrices(uint32_t address, uint32_t m0, uint32_t m1, uint32_t m2,
+                                               uint32_t m3) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(m0),
+                 "r"(m1), "r"(m2), "r"(m3)
+                 : "memory");
+}
+
+// Registers of products that were waited for: what reads them stays behind the wait.
+template <class T, int Count>
+__device__ __forceinline__ void settled(T (&registers)[Count]) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+        if constexpr (std::is_same_v<T, float>) {
+            asm volatile("" : "+f"(registers[i])::"memory");
+        } else {
+            asm volatile("" : "+r"(registers[i])::"memory");
+        }
+    }
+}
+
+// Products that begin a sum (Begin) have their registers as results only: nothing was in them that the compiler would keep.
+#define SANA_D16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define SANA_D32 SANA_D16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define SANA_D48 SANA_D32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define SANA_D56 SANA_D48 ",%48,%49,%50,%51,%52,%53,%54,%55"
+#define SANA_D64 SANA_D56 ",%56,%57,%58,%59,%60,%61,%62,%63"
+#define SANA_D76 SANA_D64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75"
+#define SANA_R4(C, i) C(d[i]), C(d[i + 1]), C(d[i + 2]), C(d[i + 3])
+#define SANA_R16(C, i) SANA_R4(C, i), SANA_R4(C, i + 4), SANA_R4(C, i + 8), SANA_R4(C, i + 12)
+#define SANA_R16_FIRST(C) SANA_R16(C, 0)
+#define SANA_R32(C) SANA_R16(C, 0), SANA_R16(C, 16)
+#define SANA_R48(C) SANA_R32(C), SANA_R16(C, 32)
+#define SANA_R56(C) SANA_R48(C), SANA_R4(C, 48), SANA_R4(C, 52)
+#define SANA_R64(C) SANA_R48(C), SANA_R16(C, 48)
+#define SANA_R76(C) SANA_R64(C), SANA_R4(C, 64), SANA_R4(C, 68), SANA_R4(C, 72)
+
+#define SANA_KEYS(N, PLACES, A, B, REGISTERS)                                                             \
+    if constexpr (Begin) {                                                                                \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" PLACES "}, %" A ", %" B \
+                     ", 0, 1, 1, 0, 0;\n"                                                                 \
+                     : REGISTERS("=f")                                                                    \
+                     : "l"(a), "l"(b));                                                                   \
+    } else {                                                                                              \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" PLACES "}, %" A ", %" B \
+                     ", 1, 1, 1, 0, 0;\n"                                                                 \
+                     : REGISTERS("+f")                                                                    \
+                     : "l"(a), "l"(b));                                                                   \
+    }
+#define SANA_VALUES(N, PLACES, A, B, REGISTERS)                                                          \
+    if constexpr (Begin) {                                                                               \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.f16.f16 {" PLACES "}, {" A "}, %" B \
+                     ", 0, 1, 1, 0;\n"                                                                   \
+                     : REGISTERS("=f")                                                                   \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                              \
+    } else {                                                                                             \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.f16.f16 {" PLACES "}, {" A "}, %" B \
+                     ", 1, 1, 1, 0;\n"                                                                   \
+                     : REGISTERS("+f")                                                                   \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                              \
+    }
+
+// sums[64 x N] (+)= A[64 x 16] B[N x 16]^T in bf16, both from shared memory, as wgmma() of sm90.cuh.
+template <int N, bool Begin>
+__device__ __forceinline__ void multiply_bf16(float (&d)[N / 2], uint64_t a, uint64_t b) {
+    static_assert(N == 32 || N == 64 || N == 96 || N == 128 || N == 152);
+    if constexpr (N == 32) {
+        SANA_KEYS(32, SANA_D16, "16", "17", SANA_R16_FIRST)
+    } else if constexpr (N == 64) {
+        SANA_KEYS(64, SANA_D32, "32", "33", SANA_R32)
+    } else if constexpr (N == 96) {
+        SANA_KEYS(96, SANA_D48, "48", "49", SANA_R48)
+    } else if constexpr (N == 128) {
+        SANA_KEYS(128, SANA_D64, "64", "65", SANA_R64)
+    } else {
+        SANA_KEYS(152, SANA_D76, "76", "77", SANA_R76)
+    }
+}
+
+// The same in fp16, A from registers in the layout of mma.m16n8k16, a warp's 16 rows each.
+template <int N, bool Begin>
+__device__ __forceinline__ void multiply_fp16(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+    static_assert(N == 64 || N == 112 || N == 128);
+    if constexpr (N == 64) {
+        SANA_VALUES(64, SANA_D32, "%32,%33,%34,%35", "36", SANA_R32)
+    } else if constexpr (N == 112) {
+        SANA_VALUES(112, SANA_D56, "%56,%57,%58,%59", "60", SANA_R56)
+    } else {
+        SANA_VALUES(128, SANA_D64, "%64,%65,%66,%67", "68", SANA_R64)
+    }
+}
+
+#undef SANA_VALUES
+#undef SANA_KEYS
+#undef SANA_R16
+#undef SANA_R4
+
+}  // namespace sana::cuda::sm90
