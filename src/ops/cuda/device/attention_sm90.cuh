@@ -86,7 +86,8 @@ __device__ void move_queries(const Plan& g, const CUtensorMap* q, const CUtensor
             each_box([&](uint32_t from, int column, int head, int row, int sample) {
                 sm90::store_box_4d(y, from, column, head, row, sample);
             });
-            sm90::wait_until_read();
+            sm90::store_commit();
+            sm90::store_wait();
         }
         if (i >= count) continue;
         if (ahead.count == 0) ahead = tiles.next(g);
@@ -114,12 +115,12 @@ __device__ void load_keys(const Plan& g, uint32_t shared, Barriers barriers, Til
         *work = {keys, run.count, unscale, tiles.done()};  // both have read the former
         sm90::barrier_expect(barriers.k_filled(), L::kSpans * key_bytes);
         for (int s = 0; s < L::kSpans; ++s) {
-            sm90::copy_bytes(shared + L::kK + s * L::kKeySpan, from, key_bytes, barriers.k_filled());
+            sm90::copy_bulk(shared + L::kK + s * L::kKeySpan, from, key_bytes, barriers.k_filled());
             from += spans(g.length) * kSpan * kRow;
         }
         sm90::barrier_wait(barriers.v_read(), phase);
         sm90::barrier_expect(barriers.v_filled(), value_bytes);
-        sm90::copy_bytes(shared + L::kV, from, value_bytes, barriers.v_filled());
+        sm90::copy_bulk(shared + L::kV, from, value_bytes, barriers.v_filled());
     }
 }
 
@@ -213,7 +214,7 @@ struct Multiplier {
         for (int i = 0; i < Width / 2; i += 8)
             sm90::store_matrices((to ^ (i / 4 % 8 * 16)) + i / 32 * L::kBox, pair(i), pair(i + 2),
                                  pair(i + 4), pair(i + 6));
-        sm90::publish_to_engine();
+        sm90::store_fence();
         say(barriers.results(group, stage));
     }
 };

@@ -1,46 +1,10 @@
-// What attention needs of Hopper's units beside device/sm90.cuh: plain bulk copies, boxes of 4-dimensional tensors in both
-// directions, matrix stores, and wgmma with the left operand in registers. Only for code compiled for sm_90a.
+// What attention needs of Hopper's units beside device/sm90.cuh: matrix stores, and wgmma with the left operand in registers.
+// Only for code compiled for sm_90a.
 #pragma once
 
 #include "ops/cuda/device/sm90.cuh"
 
 namespace sana::cuda::sm90 {
-
-__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-// Copies bytes, a multiple of 16 and aligned to 16, to shared memory; the barrier counts them.
-__device__ __forceinline__ void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-        "l"(from), "r"(bytes), "r"(barrier)
-        : "memory");
-}
-__device__ __forceinline__ void copy_box_4d(uint32_t to, const CUtensorMap* map, uint32_t barrier, int c0,
-                                            int c1, int c2, int c3) {
-    asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
-        "{%3,%4,%5,%6}], [%2];" ::"r"(to),
-        "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
-        : "memory");
-}
-// The other way; what lies outside the tensor is left out.
-__device__ __forceinline__ void store_box_4d(const CUtensorMap* map, uint32_t from, int c0, int c1, int c2,
-                                             int c3) {
-    asm volatile(
-        "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2,%3,%4,%5}], [%1];" ::"l"(map),
-        "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
-        : "memory");
-}
-// Waits until the copy engine has read all that this thread asked it to store.
-__device__ __forceinline__ void wait_until_read() {
-    asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;" ::: "memory");
-}
-// Makes this thread's writes to shared memory known to the copy engine, for whoever asks it after a barrier.
-__device__ __forceinline__ void publish_to_engine() {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
 
 // Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and of each row l / 4, columns 2 (l % 4) (+1).
 __device__ __forceinline__ void store_matrices(uint32_t address, uint32_t m0, uint32_t m1, uint32_t m2,
