@@ -1,7 +1,8 @@
 // attention_by_wgmma: the router, the kernel that lays keys and values out for wgmma, and the launch of the one in
 // device/attention_sm90.cuh.
-#include "ops/cuda/device/attention_sm90.cuh"
+#include <numbers>
 
+#include "ops/cuda/device/attention_sm90.cuh"
 #include "ops/cuda/hopper.h"
 
 namespace sana::cuda {
@@ -102,9 +103,16 @@ bool launch(const AttentionProblem<bf16_t>& p, int64_t batch, Device device) {
         return tensor_map(x, 4, sizes, strides, box);
     };
     int tiles = (p.queries + sm90_attention::kTile - 1) / sm90_attention::kTile;
-    Plan plan{
-        bytes, size,   pointer<float>(largest), p.kept, static_cast<int>(batch), p.heads, p.share, p.keys,
-        tiles, p.scale};
+    Plan plan{bytes,
+              size,
+              pointer<float>(largest),
+              p.kept,
+              static_cast<int>(batch),
+              p.heads,
+              p.share,
+              p.keys,
+              tiles,
+              p.scale * std::numbers::log2e_v<float>};
     auto kernel = sm90_attention::attention_sm90_kernel<Width>;
     CHECK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::kBytes));
     int64_t blocks = std::min<int64_t>(multiprocessors(device), batch * p.heads * tiles);

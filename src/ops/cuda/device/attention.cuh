@@ -94,7 +94,8 @@ template <class T>
 bool attention_by_mma(AttentionProblem<T> p, int64_t batch, Device device);
 
 // The kernel for Hopper's tensor cores (attention_sm90.cu), for texts. False when it does not take the problem: it needs such
-// a card, rows in 16-byte vectors, D of 64, 112 or 128, 1 <= L <= 304, a positive scale; no causal order, window or cap.
+// a card, rows in 16-byte vectors, D of 64, 112 or 128, 1 <= L <= 304 (256 where D is 128), a positive scale; no causal order,
+// window or cap.
 bool attention_by_wgmma(const AttentionProblem<bf16_t>& p, int64_t batch, Device device);
 
 }  // namespace sana::cuda

@@ -23,7 +23,7 @@ struct Plan {
     const float* largest;                    // [B,E] of |v|: V is v * scale_to_half(largest)
     const int32_t* kept;                     // as in AttentionProblem
     int batch, heads, share, length, tiles;  // length: L; tiles of the queries of a head
-    float scale;
+    float factor;                            // scale * log2(e): scores become exponents of 2
 
     __device__ int kept_keys(int sample) const {
         return kept == nullptr ? length : kept[static_cast<int64_t>(sample) * (length + 1)];

@@ -100,7 +100,19 @@ __device__ __forceinline__ void multiply_fp16(float (&d)[N / 2], const uint32_t 
 
 #undef SANA_VALUES
 #undef SANA_KEYS
+#undef SANA_R76
+#undef SANA_R64
+#undef SANA_R56
+#undef SANA_R48
+#undef SANA_R32
+#undef SANA_R16_FIRST
 #undef SANA_R16
 #undef SANA_R4
+#undef SANA_D76
+#undef SANA_D64
+#undef SANA_D56
+#undef SANA_D48
+#undef SANA_D32
+#undef SANA_D16
 
 }  // namespace sana::cuda::sm90
