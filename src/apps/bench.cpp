@@ -136,7 +136,7 @@ void add_bench(CLI::App& app, Common& common) {
                         "The model (default sana-video-2b-480p); sana init lists them");
     command
         ->add_option("--precision", o->precision,
-                     "auto (bf16 on a GPU, else fp32), fp32, bf16 or, of dit, fp8")
+                     "auto (bf16 on a GPU, else fp32), fp32, bf16 or, of dit and request, fp8")
         ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp8"}));
     command->add_option("--width", o->model.width, "Of the video (default: what the preset was released for)")
         ->check(CLI::Range(16, 16384));
