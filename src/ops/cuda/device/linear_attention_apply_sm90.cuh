@@ -1,6 +1,7 @@
 // The last step of linear attention on Hopper: device/linear_attention_apply.cuh with the products by wgmma. A warp has 16
 // tokens, brings its own q two heads ahead and sends its y by the copy engine, so that warps meet only at the state of a head,
-// which all of them read. A block a multiprocessor goes through its share of the work, so that angles are loaded once a tile. Bytes: q and y once; the state of every head once for kRows tokens, from L2.
+// which all of them read. A block a multiprocessor goes through its share of the work, so that angles are loaded once a tile.
+// Bytes: q and y once; the state of every head once for kRows tokens, from L2.
 #pragma once
 
 #include "ops/cuda/device/linear_attention_apply.cuh"
