@@ -57,6 +57,19 @@ void run_golden(const std::string& path, DType dtype, double bound) {
     expect_close(channels_first(out), golden.at("out.sample"), bound, "out.sample");
 }
 
+// Two blocks of random weights.
+DiT small_model() {
+    DiTConfig config;
+    config.in_channels = config.out_channels = 4;
+    config.heads = config.cross_heads = 2;
+    config.head_dim = config.cross_head_dim = 12;
+    config.layers = 2;
+    config.caption_channels = 8;
+    DiT dit(config);
+    draw(parameters(dit), 1, DType::F32, test_device());
+    return dit;
+}
+
 }  // namespace
 
 TEST(DiTGolden, Fp32) {
@@ -113,14 +126,7 @@ TEST(DiTGolden, FlowLoss) {
 
 // Two half prompts: padding to the right must not change anything, whatever stands there.
 TEST(DiT, MaskedTextDoesNotMatter) {
-    DiTConfig config;
-    config.in_channels = config.out_channels = 4;
-    config.heads = config.cross_heads = 2;
-    config.head_dim = config.cross_head_dim = 12;
-    config.layers = 2;
-    config.caption_channels = 8;
-    DiT dit(config);
-    draw(parameters(dit), 1, DType::F32, test_device());
+    DiT dit = small_model();
     Tensor latents = full({1, 2, 4, 6, 4}, 0.3, DType::F32, test_device()),
            t = full({1}, 500, DType::F32, test_device());
     Tensor states = empty({1, 5, 8}, DType::F32);
@@ -138,14 +144,7 @@ TEST(DiT, MaskedTextDoesNotMatter) {
 // Branches of guidance that begin with the same latents: as if each had latents of its own, however few go together, with a
 // time a frame and with masks of their own.
 TEST(DiT, BranchesShareTheirBeginning) {
-    DiTConfig config;
-    config.in_channels = config.out_channels = 4;
-    config.heads = config.cross_heads = 2;
-    config.head_dim = config.cross_head_dim = 12;
-    config.layers = 2;
-    config.caption_channels = 8;
-    DiT dit(config);
-    draw(parameters(dit), 1, DType::F32, test_device());
+    DiT dit = small_model();
     Tensor latents = on_test_device(randn_philox({2, 3, 4, 6, 4}, 5)),
            times = on_test_device(from_vector(std::vector<float>{0, 300, 300, 0, 700, 700}, Shape{2, 3})),
            states = on_test_device(randn_philox({4, 5, 8}, 6));
