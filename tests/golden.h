@@ -1,26 +1,21 @@
-// Reference files: where they are, their configs, and comparison that names the first tensor out of its bound.
-// SANA_GOLDENS names another folder of the same form; configs and shapes are read from the files. SANA_DEVICE (device.h)
-// says where models run; what they give is compared in the host's memory.
+// Reference files (folders.h says where they are), their configs, and comparison that names the first tensor out of its bound.
+// Configs and shapes are read from the files. SANA_DEVICE (device.h) says where models run; what they give is compared in the
+// host's memory.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "core/tensor.h"
 #include "device.h"
+#include "folders.h"
 #include "io/safetensors.h"
 #include "models/json_config.h"
 
 namespace sana::test {
-
-inline std::string golden_folder() {
-    const char* folder = std::getenv("SANA_GOLDENS");
-    return folder != nullptr ? folder : SANA_TEST_DIR "/goldens";
-}
 
 // Every file of the folder whose name starts so; a family may have several configurations.
 inline std::vector<std::string> golden_files(const std::string& start,
@@ -39,7 +34,7 @@ inline std::vector<std::string> golden_files(const std::string& start,
 // The files of the repository, whatever SANA_GOLDENS says: for bf16, whose bounds were set by measuring these models. Other
 // models of such small widths may round a little more or less.
 inline std::vector<std::string> own_golden_files(const std::string& start) {
-    return golden_files(start, ".safetensors", SANA_TEST_DIR "/goldens");
+    return golden_files(start, ".safetensors", own_golden_folder());
 }
 
 struct Golden {

@@ -12,6 +12,7 @@
 
 #include "apps/program.h"
 #include "device.h"
+#include "folders.h"
 #include "io/text_file.h"
 #include "io/video.h"
 #include "pipeline/batch_pipeline.h"
@@ -100,7 +101,7 @@ TEST_F(EmbeddedModel, AModelOfTheDrawnWorldSaysWhatItKnows) {
 // The trained model of the source tree, with a prompt that it masters and few steps, so that this takes seconds.
 TEST(TheEmbeddedModel, ShowsWhatIsAsked) {
     ModelPaths paths;
-    paths.folder = SANA_TEST_DIR "/../models/embedded";
+    paths.folder = test::tests_folder() + "/../models/embedded";
     ModelFolder model(paths);
     Request form;
     form.size = {160, 96};

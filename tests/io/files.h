@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +11,7 @@
 
 #include "core/check.h"
 #include "core/tensor.h"
+#include "folders.h"
 
 namespace sana::test {
 
@@ -24,10 +24,7 @@ inline std::string fresh_folder() {
     return path;
 }
 
-inline std::string golden(const std::string& name) {
-    const char* folder = std::getenv("SANA_GOLDENS");
-    return (folder != nullptr ? std::string(folder) : std::string(SANA_TEST_DIR "/goldens")) + "/" + name;
-}
+inline std::string golden(const std::string& name) { return golden_folder() + "/" + name; }
 
 inline std::string read_bytes(const std::string& path) {
     std::ifstream in(path, std::ios::binary);

@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "device.h"
+#include "folders.h"
 #include "io/safetensors.h"
 #include "ops/layout.h"
 
@@ -26,9 +26,7 @@ TEST(LongRollout, ChunksAndSigmas) {
 }
 
 TEST(LongRolloutGolden, AsksForWhatTheReferenceAsked) {
-    const char* folder = std::getenv("SANA_GOLDENS");
-    Checkpoint file = read_safetensors(std::string(folder != nullptr ? folder : SANA_TEST_DIR "/goldens") +
-                                       "/long_stream.safetensors");
+    Checkpoint file = read_safetensors(test::golden_folder() + "/long_stream.safetensors");
     auto at = [&](const char* format, size_t i) {
         char key[32];
         std::snprintf(key, sizeof key, format, i);

@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "device.h"
+#include "folders.h"
 #include "ops/layout.h"
 #include "ops/pointwise.h"
 #include "sampling/denoise.h"
@@ -15,11 +15,6 @@
 using namespace sana;
 
 namespace {
-
-std::string golden_folder() {
-    const char* folder = std::getenv("SANA_GOLDENS");
-    return folder != nullptr ? folder : SANA_TEST_DIR "/goldens";
-}
 
 // The velocity field of schedulers.json: v(x,t) = 0.6 sin(3x) - 0.4 x + 0.2 t/1000.
 Tensor field(const Tensor& x, double t) {
@@ -38,7 +33,7 @@ std::vector<DType> dtypes() {
 
 // Case names are sampler/shiftS/stepsN. The reference ran its trajectories in fp64 with fp32 sigmas.
 TEST(SamplerGolden, EveryCaseOfSchedulersJson) {
-    std::ifstream in(golden_folder() + "/schedulers.json");
+    std::ifstream in(test::golden_folder() + "/schedulers.json");
     ASSERT_TRUE(in.good());
     nlohmann::json cases = nlohmann::json::parse(in).at("cases");
     ASSERT_FALSE(cases.empty());

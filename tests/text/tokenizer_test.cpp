@@ -8,17 +8,13 @@
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "folders.h"
 #include "text/prompt.h"
 
 using namespace sana;
 using Ids = std::vector<int32_t>;
 
 namespace {
-
-std::string golden_folder() {
-    const char* folder = std::getenv("SANA_GOLDENS");
-    return folder != nullptr ? folder : SANA_TEST_DIR "/goldens";
-}
 
 const Tokenizer* real_tokenizer() {
     static const Tokenizer* tokenizer = [] {
@@ -54,7 +50,7 @@ Ids encode(const nlohmann::json& file, const std::string& text) {
 
 TEST(TokenizerGolden, EveryCase) {
     NEEDS_VOCABULARY();
-    std::ifstream in(golden_folder() + "/tokenizer_cases.json");
+    std::ifstream in(test::golden_folder() + "/tokenizer_cases.json");
     ASSERT_TRUE(in.good());
     nlohmann::json cases = nlohmann::json::parse(in);
     ASSERT_FALSE(cases.empty());
