@@ -215,8 +215,8 @@ struct Multiplier {
         };
 #pragma unroll
         for (int i = 0; i < Width / 2; i += 8)
-            sm90::store_matrices((to ^ (i / 4 % 8 * 16)) + i / 32 * L::kBox, pair(i), pair(i + 2),
-                                 pair(i + 4), pair(i + 6));
+            store_matrices((to ^ (i / 4 % 8 * 16)) + i / 32 * L::kBox,
+                           {pair(i), pair(i + 2), pair(i + 4), pair(i + 6)});
         sm90::store_fence();
         say(barriers.results(group, stage));
     }

@@ -48,11 +48,8 @@ __device__ __forceinline__ uint32_t lane_address(uint32_t box, int row, int chun
 #define SANA_WGMMA(TYPE, TURNED)                                                                             \
     asm volatile(                                                                                            \
         "{\n.reg .pred p;\nsetp.ne.b32 p, %61, 0;\n"                                                         \
-        "wgmma.mma_async.sync.aligned.m64n112k16.f32." TYPE                                                  \
-        " "                                                                                                  \
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"    \
-        "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"   \
-        "%50,%51,%52,%53,%54,%55}, {%56,%57,%58,%59}, %60, p, 1, 1, " TURNED ";\n}\n"                        \
+        "wgmma.mma_async.sync.aligned.m64n112k16.f32." TYPE " {" SANA_PLACES_56                              \
+        "}, {%56,%57,%58,%59}, %60, p, 1, 1, " TURNED ";\n}\n"                                               \
         : SANA_4(0), SANA_4(1), SANA_4(2), SANA_4(3), SANA_4(4), SANA_4(5), SANA_4(6), SANA_4(7), SANA_4(8), \
           SANA_4(9), SANA_4(10), SANA_4(11), SANA_4(12), SANA_4(13)                                          \
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(Add))

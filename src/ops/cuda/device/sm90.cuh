@@ -173,17 +173,20 @@ __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
-// sums[64 x N] (+)= A[64 x K] B[N x K]^T, K of 32 bytes (16 of 16 bits, 32 of E4M3), both from shared memory; sums in the fragment layout of wgmma: thread t of the
-// warpgroup holds, for column pair j, rows (t/32)*16 + (t%32)/4 (+ 8 for elements 2, 3), columns 8*j + 2*(t%4) (+1).
-#define SANA_P8 "%0,%1,%2,%3"
-#define SANA_P0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
-#define SANA_P1 SANA_P0 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define SANA_P2 SANA_P1 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
-#define SANA_P3 SANA_P2 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define SANA_P4 SANA_P3 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
-#define SANA_P5 SANA_P4 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-#define SANA_P6 SANA_P5 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
-#define SANA_P7 SANA_P6 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+// Places of a product's registers in its instruction: of the first so many.
+#define SANA_PLACES_4 "%0,%1,%2,%3"
+#define SANA_PLACES_16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define SANA_PLACES_32 SANA_PLACES_16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define SANA_PLACES_48 SANA_PLACES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define SANA_PLACES_56 SANA_PLACES_48 ",%48,%49,%50,%51,%52,%53,%54,%55"
+#define SANA_PLACES_64 SANA_PLACES_48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define SANA_PLACES_76 SANA_PLACES_64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75"
+#define SANA_PLACES_80 SANA_PLACES_64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define SANA_PLACES_96 SANA_PLACES_80 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define SANA_PLACES_112 \
+    SANA_PLACES_96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define SANA_PLACES_128 \
+    SANA_PLACES_112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define SANA_R4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define SANA_R16(i) SANA_R4(i), SANA_R4(i + 4), SANA_R4(i + 8), SANA_R4(i + 12)
 #define SANA_WGMMA(N, TYPE, END, PLACES, A, B, ADD, ...)                                                    \
@@ -200,27 +203,31 @@ __device__ __forceinline__ void wgmma_wait() {
         SANA_WGMMA(N, "k16.f32.f16.f16", ", 0, 0", PLACES, A, B, ADD, __VA_ARGS__);   \
     }
 
+// sums[64 x N] (+)= A[64 x K] B[N x K]^T, K of 32 bytes (16 of 16 bits, 32 of E4M3), both from shared memory; sums in the
+// fragment layout of wgmma: thread t of the warpgroup holds, for column pair j, rows (t/32)*16 + (t%32)/4 (+ 8 for elements 2,
+// 3), columns 8*j + 2*(t%4) (+1).
 template <class T, int N>
 __device__ __forceinline__ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b, int add) {
     static_assert(N == 8 || N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 224 || N == 256);
     if constexpr (N == 8) {
-        SANA_WGMMA_BOTH(8, SANA_P8, "4", "5", "6", SANA_R4(0))
+        SANA_WGMMA_BOTH(8, SANA_PLACES_4, "4", "5", "6", SANA_R4(0))
     } else if constexpr (N == 32) {
-        SANA_WGMMA_BOTH(32, SANA_P0, "16", "17", "18", SANA_R16(0))
+        SANA_WGMMA_BOTH(32, SANA_PLACES_16, "16", "17", "18", SANA_R16(0))
     } else if constexpr (N == 64) {
-        SANA_WGMMA_BOTH(64, SANA_P1, "32", "33", "34", SANA_R16(0), SANA_R16(16))
+        SANA_WGMMA_BOTH(64, SANA_PLACES_32, "32", "33", "34", SANA_R16(0), SANA_R16(16))
     } else if constexpr (N == 96) {
-        SANA_WGMMA_BOTH(96, SANA_P2, "48", "49", "50", SANA_R16(0), SANA_R16(16), SANA_R16(32))
+        SANA_WGMMA_BOTH(96, SANA_PLACES_48, "48", "49", "50", SANA_R16(0), SANA_R16(16), SANA_R16(32))
     } else if constexpr (N == 128) {
-        SANA_WGMMA_BOTH(128, SANA_P3, "64", "65", "66", SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48))
+        SANA_WGMMA_BOTH(128, SANA_PLACES_64, "64", "65", "66", SANA_R16(0), SANA_R16(16), SANA_R16(32),
+                        SANA_R16(48))
     } else if constexpr (N == 192) {
-        SANA_WGMMA_BOTH(192, SANA_P5, "96", "97", "98", SANA_R16(0), SANA_R16(16), SANA_R16(32), SANA_R16(48),
-                        SANA_R16(64), SANA_R16(80))
+        SANA_WGMMA_BOTH(192, SANA_PLACES_96, "96", "97", "98", SANA_R16(0), SANA_R16(16), SANA_R16(32),
+                        SANA_R16(48), SANA_R16(64), SANA_R16(80))
     } else if constexpr (N == 224) {
-        SANA_WGMMA_BOTH(224, SANA_P6, "112", "113", "114", SANA_R16(0), SANA_R16(16), SANA_R16(32),
+        SANA_WGMMA_BOTH(224, SANA_PLACES_112, "112", "113", "114", SANA_R16(0), SANA_R16(16), SANA_R16(32),
                         SANA_R16(48), SANA_R16(64), SANA_R16(80), SANA_R16(96))
     } else {
-        SANA_WGMMA_BOTH(256, SANA_P7, "128", "129", "130", SANA_R16(0), SANA_R16(16), SANA_R16(32),
+        SANA_WGMMA_BOTH(256, SANA_PLACES_128, "128", "129", "130", SANA_R16(0), SANA_R16(16), SANA_R16(32),
                         SANA_R16(48), SANA_R16(64), SANA_R16(80), SANA_R16(96), SANA_R16(112))
     }
 }

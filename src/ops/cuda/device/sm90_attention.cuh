@@ -1,18 +1,10 @@
-// What attention needs of Hopper's units beside device/sm90.cuh: matrix stores, and wgmma with the left operand in registers.
+// What attention needs of Hopper's units beside device/sm90.cuh: wgmma with the left operand in registers.
 // Only for code compiled for sm_90a.
 #pragma once
 
 #include "ops/cuda/device/sm90.cuh"
 
 namespace sana::cuda::sm90 {
-
-// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8, and of each row l / 4, columns 2 (l % 4) (+1).
-__device__ __forceinline__ void store_matrices(uint32_t address, uint32_t m0, uint32_t m1, uint32_t m2,
-                                               uint32_t m3) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(m0),
-                 "r"(m1), "r"(m2), "r"(m3)
-                 : "memory");
-}
 
 // Registers of products that were waited for: what reads them stays behind the wait.
 template <class T, int Count>
@@ -28,12 +20,6 @@ __device__ __forceinline__ void settled(T (&registers)[Count]) {
 }
 
 // Products that begin a sum (Begin) have their registers as results only: nothing was in them that the compiler would keep.
-#define SANA_D16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
-#define SANA_D32 SANA_D16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define SANA_D48 SANA_D32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
-#define SANA_D56 SANA_D48 ",%48,%49,%50,%51,%52,%53,%54,%55"
-#define SANA_D64 SANA_D56 ",%56,%57,%58,%59,%60,%61,%62,%63"
-#define SANA_D76 SANA_D64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75"
 #define SANA_R4(C, i) C(d[i]), C(d[i + 1]), C(d[i + 2]), C(d[i + 3])
 #define SANA_R16(C, i) SANA_R4(C, i), SANA_R4(C, i + 4), SANA_R4(C, i + 8), SANA_R4(C, i + 12)
 #define SANA_R16_FIRST(C) SANA_R16(C, 0)
@@ -73,15 +59,15 @@ template <int N, bool Begin>
 __device__ __forceinline__ void multiply_bf16(float (&d)[N / 2], uint64_t a, uint64_t b) {
     static_assert(N == 32 || N == 64 || N == 96 || N == 128 || N == 152);
     if constexpr (N == 32) {
-        SANA_KEYS(32, SANA_D16, "16", "17", SANA_R16_FIRST)
+        SANA_KEYS(32, SANA_PLACES_16, "16", "17", SANA_R16_FIRST)
     } else if constexpr (N == 64) {
-        SANA_KEYS(64, SANA_D32, "32", "33", SANA_R32)
+        SANA_KEYS(64, SANA_PLACES_32, "32", "33", SANA_R32)
     } else if constexpr (N == 96) {
-        SANA_KEYS(96, SANA_D48, "48", "49", SANA_R48)
+        SANA_KEYS(96, SANA_PLACES_48, "48", "49", SANA_R48)
     } else if constexpr (N == 128) {
-        SANA_KEYS(128, SANA_D64, "64", "65", SANA_R64)
+        SANA_KEYS(128, SANA_PLACES_64, "64", "65", SANA_R64)
     } else {
-        SANA_KEYS(152, SANA_D76, "76", "77", SANA_R76)
+        SANA_KEYS(152, SANA_PLACES_76, "76", "77", SANA_R76)
     }
 }
 
@@ -90,11 +76,11 @@ template <int N, bool Begin>
 __device__ __forceinline__ void multiply_fp16(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
     static_assert(N == 64 || N == 112 || N == 128);
     if constexpr (N == 64) {
-        SANA_VALUES(64, SANA_D32, "%32,%33,%34,%35", "36", SANA_R32)
+        SANA_VALUES(64, SANA_PLACES_32, "%32,%33,%34,%35", "36", SANA_R32)
     } else if constexpr (N == 112) {
-        SANA_VALUES(112, SANA_D56, "%56,%57,%58,%59", "60", SANA_R56)
+        SANA_VALUES(112, SANA_PLACES_56, "%56,%57,%58,%59", "60", SANA_R56)
     } else {
-        SANA_VALUES(128, SANA_D64, "%64,%65,%66,%67", "68", SANA_R64)
+        SANA_VALUES(128, SANA_PLACES_64, "%64,%65,%66,%67", "68", SANA_R64)
     }
 }
 
@@ -108,11 +94,5 @@ __device__ __forceinline__ void multiply_fp16(float (&d)[N / 2], const uint32_t 
 #undef SANA_R16_FIRST
 #undef SANA_R16
 #undef SANA_R4
-#undef SANA_D76
-#undef SANA_D64
-#undef SANA_D56
-#undef SANA_D48
-#undef SANA_D32
-#undef SANA_D16
 
 }  // namespace sana::cuda::sm90
