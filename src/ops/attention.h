@@ -16,7 +16,7 @@ struct AttentionOptions {
 
 // o_i = sum_j softmax_j(cap(scale * q_i . k_j)) v_j over the keys that are allowed; scores and softmax in fp32.
 // q [B,N,A*D], k and v [B,L,E*D]; mask [B,L] int32, nonzero = keep, or none. A query that no key is allowed to gives 0.
-// A skipped key equals the additive -10000 of the reference: exp underflows to 0.
+// A skipped key equals the additive -10000 of the reference: exp underflows to 0. What it and its value hold is not read.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask,
                  const AttentionOptions& options);
 

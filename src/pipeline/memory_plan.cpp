@@ -166,7 +166,8 @@ private:
         int64_t wide_rows = pieces ? c.wide_frames * positions_ : together * rows;
         // Blocks of four sizes are taken and stay for reuse: hidden tensors (the stream of tokens counted apart: beside it
         // up to four at once), q, k, v side by side, which serve again as the gated inner tensor where sizes agree, and
-        // the doubled inner tensor.
+        // the doubled inner tensor. The half-sized ones of the first block's self attention under guidance are not counted:
+        // what no later tensor takes of them is given back when the budget asks for it.
         int64_t qkv = 3 * hidden, doubled = wide_rows * 2 * inner * element,
                 gated = wide_rows * inner * element;
         int64_t shared = gated <= qkv && qkv <= std::min(2 * gated, gated + 4 * kMiB) ? 0 : gated;

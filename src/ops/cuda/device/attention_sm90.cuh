@@ -16,7 +16,7 @@
 #include "ops/cuda/device/attention.cuh"
 #include "ops/cuda/device/attention_plan_sm90.cuh"
 #include "ops/cuda/device/mma.cuh"
-#include "ops/cuda/device/sm90_attention.cuh"
+#include "ops/cuda/device/sm90_wgmma.cuh"
 
 namespace sana::cuda::sm90_attention {
 

@@ -1,4 +1,4 @@
-// What attention needs of Hopper's units beside device/sm90.cuh: wgmma with the left operand in registers.
+// Forms of wgmma beside that of device/sm90.cuh: products that begin a sum, and those with the left operand in registers.
 // Only for code compiled for sm_90a.
 #pragma once
 
